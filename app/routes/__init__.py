@@ -1,0 +1,1 @@
+"""What the generated routes call: from HTTP to the reader and back."""

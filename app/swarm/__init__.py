@@ -1,0 +1,1 @@
+"""Who is asked for a chunk, in what order, and what a member answers another."""
