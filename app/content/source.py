@@ -5,7 +5,7 @@ network or disk: it puts the bytes of one range, in order, into a sink. So the r
 the next offer at the same byte when one fails.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -14,6 +14,7 @@ from app.content.byte_range import ByteRange
 from app.content.digest import Digest
 from app.content.key import ContentKey
 from app.content.location import Location, ManifestInRegistry
+from app.content.names import Name, Resolution
 from app.content.validator import Validator
 
 
@@ -78,7 +79,7 @@ class Sink(Protocol):
         """Say what the whole chunk that the range lies in hashes to, before its bytes. 32 bytes."""
 
 
-class Abandoned(Exception):  # noqa: N818 -- not an error: the word for being told to stop
+class Abandoned(Exception):
     """Nobody waits for these bytes any more."""
 
 
@@ -120,8 +121,21 @@ class Upstream(Source, Protocol):
     async def stat(self, location: Location) -> Stat:
         """Size and validator of a blob or file, asked of upstream now. Raises UpstreamError or ContentUnknown."""
 
+    async def fetch_all(self, location: Location, sink: Sink) -> None:
+        """Put the whole body, of whatever length, into `sink`; raises as `Offer.fetch` does."""
+
     async def manifest_digest(self, location: ManifestInRegistry) -> tuple[Digest, str, int]:
         """Digest, media type and size in bytes of what a tag names now (HEAD, or GET where HEAD does not say)."""
 
     async def manifest(self, location: ManifestInRegistry) -> tuple[bytes, str]:
         """A manifest by tag or digest (at most 4 MiB, else SourceLied) and its media type. The digest is checked by the caller."""
+
+
+class Catalogue(Protocol):
+    """Who may know of a content, or of a name, without upstream being asked: other members, containerd's store."""
+
+    async def find(self, keys: Sequence[ContentKey]) -> Stat | None:
+        """Size and media type of a content that is held under any of `keys`; None when nobody says so."""
+
+    async def resolve(self, name: Name) -> Resolution | None:
+        """What a tag or URL stands for, as somebody remembers it."""

@@ -1,0 +1,380 @@
+"""The chunk cache: contents on local disk, within a quota.
+
+Owns: which contents there are, how many bytes they hold, and what is advertised of them. Lives on the event loop; hashing
+and deleting go to threads. What a chunk is and where it lies are `entry` and `layout`; what goes first is `eviction`.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from app.content import advertised
+from app.content.byte_range import ByteRange
+from app.content.entry import Entry
+from app.content.eviction import victims
+from app.content.key import ContentKey
+from app.content.layout import GONE, PRESENT, Layout, Meta
+from app.content.threads import Threads
+
+log = logging.getLogger(__name__)
+
+TRUST_SECONDS = 600.0
+"""How long a chunk is served after its hash was last seen to be right.
+
+Hashing costs about 1 s a GiB (sha-256 with the processor's help), so a chunk that is read all the time costs nothing, and
+one that rots is noticed at its first read after that.
+"""
+
+EVICT_AHEAD = 0.01
+"""The share of the quota that is freed beyond what is needed, so that not each chunk looks for a victim of its own."""
+
+
+class CacheListener(Protocol):
+    """Who wants to know what can be served from here."""
+
+    def held(self, keys: Iterable[str]) -> None:
+        """These can be served from now on."""
+
+    def gone(self, keys: Iterable[str]) -> None:
+        """These can not be served any more."""
+
+    def evicted(self, count: int) -> None:
+        """So many bytes were evicted."""
+
+    def corrupt(self) -> None:
+        """A chunk did not hash to what it must."""
+
+
+class CacheLocked(Exception):
+    """Another process uses this cache folder."""
+
+
+class ChunkCache:
+    """Contents by key, each with the chunks that are here."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        quota: int,
+        chunk_size: int,
+        threads: Threads,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.layout = layout
+        self.quota = quota
+        self.chunk_size = chunk_size
+        self.used_bytes = 0
+        self.clock = clock
+        self.listener: CacheListener | None = None
+        self._threads = threads
+        self._entries: dict[ContentKey, Entry] = {}
+        self._deleting: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        root: Path,
+        *,
+        quota: int,
+        chunk_size: int,
+        threads: Threads,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> "AsyncIterator[ChunkCache]":
+        """The cache in `root`, with what earlier lives left there.
+
+        Raises:
+            CacheLocked: another node has it open.
+            OSError: the folder can not be made or written.
+        """
+        layout = Layout(root)
+        root.mkdir(parents=True, exist_ok=True)
+        with layout.lock.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CacheLocked(
+                    f"{root} is in use by another peerd; give each node a --cache-dir of its own"
+                ) from None
+            cache = cls(layout, quota=quota, chunk_size=chunk_size, threads=threads, clock=clock)
+            await threads.disk(cache._load)
+            cache.make_room(0)
+            try:
+                yield cache
+            finally:
+                if cache._deleting:
+                    await asyncio.wait(cache._deleting)
+
+    def _load(self) -> None:
+        self.layout.prepare()
+        for folder in self.layout.contents():
+            try:
+                entry = self._load_entry(folder)
+            except (ValueError, OSError) as error:
+                log.warning("dropped %s from the cache: %s", folder.name[:12], error)
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            self._entries[entry.meta.key] = entry
+            self.used_bytes += entry.held_bytes
+
+    def _load_entry(self, folder: Path) -> Entry:
+        entry = Entry.load(folder)
+        meta = entry.meta
+        if folder != self.layout.content(meta.key):
+            if meta.digest is None or folder != self.layout.content(ContentKey.of_digest(meta.digest)):
+                raise ValueError("it lies in another content's folder")
+            # `promote` was cut short: only what was proved is ever moved into its digest's folder.
+            entry.replace_meta(replace(meta, key=ContentKey.of_digest(meta.digest), verified=True))
+        if entry.present:
+            entry.last_read = self.clock() - (time.time() - (folder / "data").stat().st_mtime)
+        return entry
+
+    # Looking
+
+    def get(self, key: ContentKey) -> Entry | None:
+        """The content under `key`, if anything of it is known here."""
+        return self._entries.get(key)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are, over all contents."""
+        return sum(entry.present for entry in self._entries.values())
+
+    def advertised(self) -> Iterator[str]:
+        """Every key that can be served from here, e.g. after a start."""
+        for entry in self._entries.values():
+            yield from self._keys_of(entry)
+
+    def _keys_of(self, entry: Entry) -> Iterator[str]:
+        if entry.present == 0 and entry.meta.size:
+            return
+        if self._is_offered_whole(entry):
+            yield advertised.whole(entry.meta.key)
+        size = entry.meta.size
+        for offset in range(0, size, advertised.STRETCH_SIZE_BYTES):
+            if any(map(entry.has, advertised.stretch_chunks(offset, size, entry.meta.chunk_size))):
+                yield advertised.stretch(entry.meta.key, offset)
+
+    @staticmethod
+    def _is_offered_whole(entry: Entry) -> bool:
+        """A digest's content is offered whole once it is proved; what has no digest, once it is all here."""
+        return entry.whole and (entry.verified or entry.meta.digest is None)
+
+    # Changing
+
+    def create(self, meta: Meta) -> Entry:
+        """A new content, empty. Raises OSError where the disk does not take it."""
+        if (known := self._entries.get(meta.key)) is not None:
+            return known
+        entry = Entry.create(meta, self.layout.content(meta.key))
+        entry.last_read = self.clock()
+        self._entries[meta.key] = entry
+        return entry
+
+    def scratch(self, meta: Meta) -> Entry:
+        """A content that nobody else may have and that is forgotten when it is closed."""
+        return Entry(meta, None, scratch_in=self.layout.scratch)
+
+    def commit(self, entry: Entry, index: int, checksum: bytes) -> None:
+        """Chunk `index` is in the data file and hashes to `checksum`. Raises OSError when the disk does not take its record."""
+        before = entry.held_bytes
+        was_new = not entry.has(index)
+        entry.commit(index, checksum, self.clock())
+        if self._entries.get(entry.meta.key) is not entry:
+            return
+        self.used_bytes += entry.held_bytes - before
+        if was_new and self.listener is not None:
+            keys = [advertised.stretch(entry.meta.key, entry.span(index).start)]
+            if self._is_offered_whole(entry):
+                keys.append(advertised.whole(entry.meta.key))
+            self.listener.held(keys)
+
+    def store(self, meta: Meta, data: bytes) -> Entry:
+        """Keep a small content (a manifest) whose digest the caller has checked. Raises OSError."""
+        entry = self.create(replace(meta, verified=meta.digest is not None))
+        self.make_room(len(data))
+        return self._write(entry, data)
+
+    def store_aside(self, meta: Meta, data: bytes) -> Entry:
+        """The same in memory, for one who asks while the disk takes nothing."""
+        return self._write(Entry(replace(meta, verified=meta.digest is not None), None), data)
+
+    def _write(self, entry: Entry, data: bytes) -> Entry:
+        for index in range(entry.meta.chunks):
+            span = entry.span(index)
+            piece = data[span.start : span.stop]
+            os.pwrite(entry.file().fileno(), piece, span.start)
+            self.commit(entry, index, hashlib.sha256(piece).digest())
+        return entry
+
+    def make_room(self, count: int) -> None:
+        """Evict until `count` more bytes fit the quota, or nothing is left that may go."""
+        if self.used_bytes + count <= self.quota:
+            return
+        goal = self.quota - count - int(self.quota * EVICT_AHEAD)
+        for entry, index in victims(list(self._entries.values())):
+            if self.used_bytes <= goal:
+                break
+            if self.listener is not None:
+                self.listener.evicted(len(entry.span(index)))
+            self._drop(entry, index, keep_checksum=entry.verified)
+            if not entry.present and not entry.readers:
+                self._remove(entry)
+
+    def _drop(self, entry: Entry, index: int, *, keep_checksum: bool) -> None:
+        known = self._entries.get(entry.meta.key) is entry
+        before, offered_whole = entry.held_bytes, self._is_offered_whole(entry)
+        entry.drop(index, keep_checksum=keep_checksum)
+        if not known:
+            return
+        self.used_bytes += entry.held_bytes - before
+        if self.listener is not None:
+            gone = [advertised.whole(entry.meta.key)] if offered_whole else []
+            start = entry.span(index).start
+            if not any(map(entry.has, advertised.stretch_chunks(start, entry.meta.size, entry.meta.chunk_size))):
+                gone.append(advertised.stretch(entry.meta.key, start))
+            self.listener.gone(gone)
+
+    def promote(self, entry: Entry) -> Entry:
+        """The whole hashes to its digest: from now on it is that digest's content, for everybody.
+
+        Returns the entry that holds the digest's content, which is another one when somebody was faster.
+        """
+        digest = entry.meta.digest
+        if digest is None:
+            raise ValueError(f"{entry} has no digest to be promoted to")
+        if entry.verified:
+            return entry
+        key = ContentKey.of_digest(digest)
+        known = self._entries.get(key)
+        if known is not None and known is not entry and known.whole:
+            self.forget(entry)
+            return known
+        if known is not None and known is not entry:
+            self.forget(known)
+        self._withdraw(entry)
+        listed = self._entries.get(entry.meta.key) is entry
+        meta = replace(entry.meta, key=key, verified=True)
+        if listed:
+            del self._entries[entry.meta.key]
+            self._entries[key] = entry
+            self._move(entry, meta)
+        entry.meta = meta
+        if listed and self.listener is not None:
+            self.listener.held(list(self._keys_of(entry)))
+        return entry
+
+    def _move(self, entry: Entry, meta: Meta) -> None:
+        """Give a content the folder that its new key has.
+
+        The folder moves before its meta.json says so; `_load_entry` completes what a crash in between left. A disk that
+        lets nothing be moved costs only that the next life has to hash the content again.
+        """
+        folder = self.layout.content(meta.key)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if entry.folder is not None:
+                entry.folder.rename(folder)
+                entry.folder = folder
+                entry.replace_meta(meta)
+        except OSError as error:
+            log.warning(
+                "%s was verified but could not be moved: %s; it is hashed again after a restart", meta.key, error
+            )
+
+    def forget(self, entry: Entry) -> int:
+        """Delete a content; those who read it go on reading. Returns the bytes that were freed."""
+        freed = entry.held_bytes
+        self._remove(entry)
+        return freed
+
+    def _withdraw(self, entry: Entry) -> None:
+        if self.listener is not None:
+            self.listener.gone(list(self._keys_of(entry)))
+
+    def _remove(self, entry: Entry) -> None:
+        if self._entries.get(entry.meta.key) is not entry:
+            return
+        self._withdraw(entry)
+        del self._entries[entry.meta.key]
+        self.used_bytes -= entry.held_bytes
+        folder = entry.detach()
+        if folder is not None:
+            with contextlib.suppress(
+                OSError
+            ):  # A disk that lets nothing be renamed keeps the folder; the next start reads it.
+                trash = self.layout.discard(folder)
+                task = asyncio.get_running_loop().create_task(self._threads.disk(shutil.rmtree, trash, True))
+                self._deleting.add(task)
+                task.add_done_callback(self._deleting.discard)
+
+    # Reading
+
+    def is_fresh(self, entry: Entry, index: int) -> bool:
+        """Whether the hash of chunk `index` was seen to be right a short while ago."""
+        checked_at = entry.checked_at[index]
+        return bool(checked_at) and self.clock() - checked_at < TRUST_SECONDS
+
+    async def check(self, entry: Entry, index: int) -> bool:
+        """Whether chunk `index` is here and right; hashes it unless that was done a short while ago.
+
+        A chunk that is not what it must be is dropped, so that it is fetched again.
+        """
+        if not entry.has(index):
+            return False
+        if self.is_fresh(entry, index):
+            return True
+        now = self.clock()
+        want = entry.checksum(index)
+        span = entry.span(index)
+        with entry.pinned(index, index + 1):
+            try:
+                file = entry.file()
+                found = await self._threads.disk(hash_of, file.fileno(), span)
+            except OSError as error:
+                log.warning("chunk %d of %s can not be read: %s; it is fetched again", index, entry.meta.key, error)
+                found = None
+        if not entry.has(index):
+            return False
+        if found == want:
+            entry.checked_at[index] = now
+            return True
+        if entry.checksum(index) == want:  # Nobody wrote it anew while it was hashed.
+            log.warning("chunk %d of %s rotted on disk; it is fetched again", index, entry.meta.key)
+            if self.listener is not None:
+                self.listener.corrupt()
+            self._drop(entry, index, keep_checksum=entry.verified)
+        return False
+
+
+def hash_of(fd: int, span: ByteRange) -> bytes | None:
+    """The sha-256 of what lies at `span` of an open file; None where the file is shorter. For a thread."""
+    checksum = hashlib.sha256()
+    position = span.start
+    while position < span.stop:
+        piece = os.pread(fd, min(1 << 20, span.stop - position), position)
+        if not piece:
+            return None
+        checksum.update(piece)
+        position += len(piece)
+    return checksum.digest()
+
+
+__all__ = ["GONE", "PRESENT", "CacheListener", "CacheLocked", "ChunkCache"]

@@ -1,0 +1,57 @@
+"""An open file that closes itself when nobody refers to it any more, and the slices of it that are sent.
+
+Slices outlive what they were cut from: a content may be evicted, replaced or renamed while a slow client still reads. As
+long as a slice exists its file is open, and an unlinked file keeps its bytes.
+"""
+
+import ctypes
+import errno
+import os
+from dataclasses import dataclass
+
+from app.content.source import SourceKind
+
+_FALLOC_FL_KEEP_SIZE = 0x01
+_FALLOC_FL_PUNCH_HOLE = 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Descriptor:
+    """A file descriptor of our own. Closed with the last reference to this object."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The number, valid as long as this object lives."""
+        return self._fd
+
+    def punch(self, offset: int, length: int) -> bool:
+        """Give the disk back what lies there; reads of it give zeros from now on.
+
+        Returns False where the file system can not do that (fallocate(2), EOPNOTSUPP).
+        """
+        result = _libc.fallocate(
+            self._fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)
+        )
+        if result == 0:
+            return True
+        code = ctypes.get_errno()
+        if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise OSError(code, os.strerror(code))
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """`count` bytes at `offset` of an open file, ready to be sent."""
+
+    file: Descriptor
+    offset: int
+    count: int
+    kind: SourceKind

@@ -1,0 +1,188 @@
+"""One content in the cache: which of its chunks are here, and what they must hash to.
+
+Owns: the state of the chunks in memory, and the records and data on disk that mirror it. Touched on the event loop only;
+what threads write into the data file is not here until `commit` says so. Knows nothing of quotas or other contents.
+"""
+
+import array
+import contextlib
+import logging
+import os
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.content.byte_range import ByteRange, chunk_range
+from app.content.descriptor import Descriptor
+from app.content.layout import ABSENT, CHECKSUM_SIZE, GONE, PRESENT, RECORD_SIZE, Meta, read_records, write_whole
+from app.content.source import SourceKind
+
+log = logging.getLogger(__name__)
+
+
+class Entry:
+    """The chunks of one content.
+
+    `folder` None makes a scratch, which dies with the last reference to it: a nameless file in `scratch_in`, or in memory.
+    """
+
+    def __init__(self, meta: Meta, folder: Path | None, *, scratch_in: Path | None = None) -> None:
+        self.meta = meta
+        self.folder = folder
+        self.readers = 0
+        self.last_read = 0.0
+        self.last_read_wall: float | None = None
+        self._scratch_in = scratch_in
+        self._file: weakref.ref[Descriptor] | None = None
+        self._kept_open: Descriptor | None = None
+        self._pins: dict[int, int] = {}
+        if folder is not None:
+            self.states, self.checksums = read_records(folder / "chunks", meta.chunks)
+        else:
+            self.states, self.checksums = bytearray(meta.chunks), bytearray(meta.chunks * CHECKSUM_SIZE)
+        self.used_at = array.array("d", bytes(8 * meta.chunks))
+        self.checked_at = array.array("d", b"\0" * (8 * meta.chunks))
+        self._origin: dict[int, SourceKind] = {}
+        self.present = self.states.count(PRESENT)
+        self.held_bytes = self.present * meta.chunk_size - self._shortfall()
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.meta.key} {self.present}/{self.meta.chunks} chunks, {self.readers} readers>"
+
+    @classmethod
+    def create(cls, meta: Meta, folder: Path) -> "Entry":
+        """A new and empty content on disk. Raises OSError where the disk does not take it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "meta.json", meta.to_json())
+        return cls(meta, folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Entry":
+        """What an earlier life left. Raises ValueError or OSError where that is not to be believed."""
+        return cls(Meta.from_json((folder / "meta.json").read_text()), folder)
+
+    def _shortfall(self) -> int:
+        """How many bytes shorter than a full chunk the last one is, if it is here."""
+        last = self.meta.chunks - 1
+        if last < 0 or self.states[last] != PRESENT:
+            return 0
+        return (last + 1) * self.meta.chunk_size - self.meta.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether every chunk is here."""
+        return self.present == self.meta.chunks
+
+    @property
+    def verified(self) -> bool:
+        """Whether the whole was hashed and is what the digest says."""
+        return self.meta.verified
+
+    def span(self, index: int) -> ByteRange:
+        """Where chunk `index` lies."""
+        return chunk_range(index, self.meta.size, self.meta.chunk_size)
+
+    def has(self, index: int) -> bool:
+        """Whether chunk `index` is here, though perhaps not yet checked in this life."""
+        return self.states[index] == PRESENT
+
+    def checksum(self, index: int) -> bytes | None:
+        """What chunk `index` must hash to, where that is known."""
+        if self.states[index] == ABSENT:
+            return None
+        return bytes(self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE])
+
+    def file(self) -> Descriptor:
+        """The open data file. Raises OSError."""
+        held = self._file() if self._file is not None else None
+        if held is None:
+            if self.folder is not None:
+                fd = os.open(self.folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            elif self._scratch_in is not None:
+                fd = os.open(self._scratch_in, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            else:
+                fd = os.memfd_create("content")
+            held = Descriptor(fd)
+            self._file = weakref.ref(held)
+            if self.folder is None:
+                self._kept_open = held
+        return held
+
+    def detach(self) -> Path | None:
+        """Give the folder up, to be deleted. Those who read go on with the file that is open."""
+        folder = self.folder
+        if folder is not None and self.readers:
+            with contextlib.suppress(OSError):
+                self._kept_open = self.file()
+        self.folder = None
+        return folder
+
+    def commit(self, index: int, checksum: bytes, now: float) -> None:
+        """Chunk `index` is in the data file and hashes to `checksum`. Raises OSError when its record can not be written."""
+        self._record(index, PRESENT, checksum)
+        if self.states[index] != PRESENT:
+            self.present += 1
+            self.held_bytes += len(self.span(index))
+        self.states[index] = PRESENT
+        self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
+        self.used_at[index] = self.checked_at[index] = now
+
+    def drop(self, index: int, *, keep_checksum: bool) -> None:
+        """Chunk `index` is not here any more; the disk gets its room back where it can take it."""
+        if self.states[index] == PRESENT:
+            self.present -= 1
+            self.held_bytes -= len(self.span(index))
+        checksum = self.checksum(index) if keep_checksum else None
+        self.states[index] = GONE if checksum else ABSENT
+        with contextlib.suppress(OSError):  # A disk that takes no record will not be asked for the chunk either.
+            self._record(index, self.states[index], checksum or bytes(CHECKSUM_SIZE))
+            span = self.span(index)
+            if not self.file().punch(span.start, len(span)):
+                log.debug("the file system can not give back single chunks; they go with their content")
+
+    def came_from(self, index: int, kind: SourceKind) -> None:
+        """Where chunk `index` came from, for whoever reads it first."""
+        self._origin[index] = kind
+
+    def origin(self, index: int) -> SourceKind:
+        """Where the reader of chunk `index` gets it from: its source the first time, the cache from then on."""
+        return self._origin.get(index, SourceKind.CACHE)
+
+    def _record(self, index: int, state: int, checksum: bytes) -> None:
+        if self.folder is None:
+            return
+        fd = os.open(self.folder / "chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(fd, bytes([state]) + checksum, index * RECORD_SIZE)
+        finally:
+            os.close(fd)
+
+    def replace_meta(self, meta: Meta) -> None:
+        """Say something else of the same bytes."""
+        if self.folder is not None:
+            write_whole(self.folder / "meta.json", meta.to_json())
+        self.meta = meta
+
+    @contextlib.contextmanager
+    def pinned(self, first: int, stop: int) -> Iterator[None]:
+        """Chunks from `first` up to `stop` are not evicted meanwhile."""
+        for index in range(first, stop):
+            self._pins[index] = self._pins.get(index, 0) + 1
+        try:
+            yield
+        finally:
+            for index in range(first, stop):
+                if (left := self._pins[index] - 1) > 0:
+                    self._pins[index] = left
+                else:
+                    del self._pins[index]
+
+    def is_pinned(self, index: int) -> bool:
+        """Whether somebody reads chunk `index` now."""
+        return index in self._pins
+
+    def touch(self, first: int, stop: int, now: float) -> None:
+        """Somebody has read these chunks."""
+        for index in range(first, stop):
+            self.used_at[index] = now
+            self._origin.pop(index, None)

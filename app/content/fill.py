@@ -1,0 +1,214 @@
+"""One chunk on its way in: bytes that come from threads, and readers that follow them.
+
+Owns: the watermark. A fill has two: `position`, up to which bytes were written, and `released`, up to which they may be
+shown to clients. Bytes of a trusted offer (upstream) are released as they come; those of a peer only when the whole chunk
+hashes to what the peer said it does, so that no client ever sees what a lying or rotten peer sent.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from app.content.byte_range import ByteRange
+from app.content.descriptor import Descriptor, Slice
+from app.content.entry import Entry
+from app.content.source import Abandoned, Offer, SourceKind
+from app.errors import PeerdError, SourceLied, SourceUnavailable
+
+log = logging.getLogger(__name__)
+
+NOTIFY_BYTES = 256 << 10
+"""How much comes in between two looks at it by the event loop; measured as the best piece for a growing file."""
+
+GRACE_SECONDS = 2.0
+RATE_MIN_BYTES_PER_S = 64 << 10
+"""A peer that sends slower than this, once the grace is over, is not worth waiting for while others may be asked."""
+
+
+class Fill:
+    """One chunk of one entry, being fetched. Created and finished on the event loop, written to from threads."""
+
+    def __init__(self, entry: Entry, index: int, *, loop: asyncio.AbstractEventLoop) -> None:
+        self.entry = entry
+        self.index = index
+        self.span = entry.span(index)
+        self.kind: SourceKind = SourceKind.UPSTREAM
+        self.position = self.released = self.span.start
+        self.error: PeerdError | None = None
+        self.done = False
+        self.kept = True
+        self._loop = loop
+        self._hash = hashlib.sha256()
+        self._hash_released = self._hash.copy()
+        self._changed: asyncio.Future[None] = loop.create_future()
+        self.lock = threading.Lock()
+        # One attribute, replaced whole: the loop reads it while a thread moves the chunk to memory.
+        self._where: tuple[Descriptor, int]
+        try:
+            self._where = entry.file(), 0
+        except OSError as error:
+            self._use_memory(error)
+
+    def __repr__(self) -> str:
+        state = "done" if self.done else f"failed: {self.error}" if self.error else "filling"
+        return f"<Fill {self.entry.meta.key} chunk {self.index} {self.position - self.span.start}/{len(self.span)} {state}>"
+
+    # Readers, on the event loop
+
+    def slice(self, start: int, stop: int) -> Slice:
+        """Released bytes of the content from `start` up to `stop`."""
+        file, base = self._where
+        return Slice(file, start - base, stop - start, self.kind)
+
+    async def wait_beyond(self, position: int) -> None:
+        """Return when bytes after `position` are released, or the fill has ended one way or the other."""
+        while self.released <= position and not self.done and self.error is None:
+            await asyncio.shield(self._changed)
+
+    def _notify(self) -> None:
+        if not self._changed.done():
+            self._changed.set_result(None)
+        if not self.done and self.error is None:
+            self._changed = self._loop.create_future()
+
+    # The driver, on the event loop
+
+    def sink(self, offer: Offer) -> "FillSink":
+        """Where one offer may put its bytes, from `position` on."""
+        self.kind = offer.kind
+        known = self.entry.checksum(self.index) if self.entry.verified else None
+        return FillSink(self, trusted=offer.trusted, expected=[known] if known else [])
+
+    def remaining(self) -> ByteRange:
+        """What is still to be fetched."""
+        return ByteRange(self.position, self.span.stop)
+
+    def complete(self, expected: list[bytes]) -> bytes:
+        """The chunk's checksum, when it is one of those expected, or none is.
+
+        Raises:
+            SourceUnavailable: bytes are missing.
+            SourceLied: the chunk is not what it must be. What was not released is forgotten.
+        """
+        if self.position != self.span.stop:
+            raise SourceUnavailable(
+                f"ended {self.span.stop - self.position} bytes before the end of chunk {self.index}"
+            )
+        checksum = self._hash.digest()
+        if any(checksum != want for want in expected):
+            self.rewind()
+            raise SourceLied(f"chunk {self.index} does not hash to what it must")
+        return checksum
+
+    def rewind(self) -> None:
+        """Forget what was not released: its source turned out not to be believed, or did not finish."""
+        self.position = self.released
+        self._hash = self._hash_released.copy()
+
+    def finish(self) -> None:
+        """Every byte is in and right."""
+        self.released = self.span.stop
+        self.done = True
+        self._notify()
+
+    def fail(self, error: PeerdError) -> None:
+        """No source can give the rest."""
+        self.error = error
+        self._notify()
+
+    # Threads
+
+    def take(self, data: bytes | memoryview, *, release: bool) -> None:
+        """Append to the file; called by one thread at a time."""
+        if self.position + len(data) > self.span.stop:
+            raise SourceLied(f"sent more than the {len(self.span)} bytes of chunk {self.index}")
+        try:
+            self._write(data)
+        except OSError as error:
+            if not self.kept:
+                raise SourceUnavailable(f"no room for chunk {self.index}: {error}") from error
+            self._use_memory(error)
+            self._write(data)
+        self._hash.update(data)
+        self.position += len(data)
+        if release and (self.position - self.released >= NOTIFY_BYTES or self.position == self.span.stop):
+            self.release()
+
+    def release(self) -> None:
+        """Show what there is to the readers; from a thread."""
+        self._hash_released = self._hash.copy()
+        self.released = self.position
+        self._loop.call_soon_threadsafe(self._notify)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        file, base = self._where
+        view, offset = memoryview(data), self.position - base
+        while view:
+            written = os.pwrite(file.fileno(), view, offset)
+            view, offset = view[written:], offset + written
+
+    def _use_memory(self, error: OSError) -> None:
+        """The disk takes no more (full, read-only): this chunk passes through memory and is not kept."""
+        log.warning("chunk %d of %s is not kept on disk: %s", self.index, self.entry.meta.key, error)
+        memory = Descriptor(os.memfd_create("chunk"))
+        had = self.position - self.span.start
+        if had:
+            file, _ = self._where
+            os.pwrite(memory.fileno(), os.pread(file.fileno(), had, self.span.start), 0)
+        self._where, self.kept = (memory, self.span.start), False
+
+
+class FillSink:
+    """One offer's way into a fill. Closed when the offer is given up, so that a thread left behind writes nothing more."""
+
+    def __init__(
+        self,
+        fill: Fill,
+        *,
+        trusted: bool,
+        expected: list[bytes],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.expected = expected
+        self._fill = fill
+        self._trusted = trusted
+        self._clock = clock
+        self._started = clock()
+        self._start = fill.position
+        self._closed = False
+
+    @property
+    def received(self) -> int:
+        """How many bytes came in through here."""
+        return self._fill.position - self._start
+
+    def expect_checksum(self, sha256: bytes) -> None:
+        """What the whole chunk must hash to."""
+        self.expected.append(sha256)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes. Raises Abandoned, SourceLied, SourceUnavailable."""
+        with self._fill.lock:
+            if self._closed:
+                raise Abandoned
+            self._fill.take(data, release=self._trusted and not self.expected)
+        took = self._clock() - self._started
+        if not self._trusted and took > GRACE_SECONDS and self._fill.position < self._fill.span.stop:
+            rate = self.received / took
+            if rate < RATE_MIN_BYTES_PER_S:
+                raise SourceUnavailable(f"sends {rate:.0f} bytes a second; others are asked")
+
+    def close(self) -> None:
+        """Nothing more is taken. What a trusted offer sent stays, though it did not send all; anything else is forgotten."""
+        with self._fill.lock:
+            self._closed = True
+            if self._fill.done:
+                return
+            if self._trusted and not self.expected:
+                self._fill.release()
+            else:
+                self._fill.rewind()

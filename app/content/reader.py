@@ -1,0 +1,152 @@
+"""Content key and byte range to bytes: the one way through, behind both doors.
+
+For each chunk in turn: this node's cache, else a fetch that others may share, from source to source at the same byte. What
+comes out are slices of open files. A slice is true when it is handed out; when bytes can not be had an error is raised and
+the route breaks the body off. Nothing is padded, and nothing ends early as if whole: the last chunk of a content that has a
+digest is held back until the whole has been proved.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+
+from app.content.byte_range import ByteRange
+from app.content.cache import ChunkCache
+from app.content.descriptor import Slice
+from app.content.entry import Entry
+from app.content.flight import Flights
+from app.content.prefetch import Prefetcher
+from app.content.proof import Proofs
+from app.content.source import Content
+from app.errors import ContentChanged, Unobtainable
+
+log = logging.getLogger(__name__)
+
+AHEAD_CHUNKS = 4
+"""How many chunks are fetched at once for one client that reads in order."""
+
+
+class Reading:
+    """One content, being read by one client."""
+
+    def __init__(self, reader: "Reader", content: Content, entry: Entry) -> None:
+        self.content = content
+        self.entry = entry
+        self._reader = reader
+
+    def progress(self) -> int:
+        """Grows as long as anything of this content comes in, whoever asked for it."""
+        return self._reader.flights.progress(self.entry)
+
+    async def slices(self, wanted: ByteRange | None = None) -> AsyncGenerator[Slice, None]:
+        """The bytes of `wanted` (None: all), in order, each slice true when it is yielded.
+
+        Close the generator when the client leaves.
+
+        Raises:
+            Unobtainable, ContentChanged, DigestMismatch, UpstreamError, ContentUnknown: the rest can not be had.
+        """
+        span = wanted or ByteRange(0, self.content.size)
+        try:
+            async with aclosing(self._slices(span)) as slices:
+                async for part in slices:
+                    yield part
+        except ContentChanged:
+            await self._reader.on_changed(self.content)
+            raise
+
+    async def _slices(self, wanted: ByteRange) -> AsyncGenerator[Slice, None]:
+        entry, content, reader = self.entry, self.content, self._reader
+        chunk_size = entry.meta.chunk_size
+        stop_chunk = wanted.chunks(chunk_size).stop
+        held_back = self._held_back(wanted)
+        reader.prefetcher.read(content, entry, wanted.start // chunk_size)
+        position = wanted.start
+        while position < wanted.stop:
+            index = position // chunk_size
+            if held_back is not None and index >= held_back:
+                await reader.proofs.prove(content, entry)
+                held_back = None
+            self._look_ahead(index, stop_chunk)
+            if await reader.cache.check(entry, index):
+                run_stop = self._run(index, stop_chunk if held_back is None else held_back)
+                stop = min(wanted.stop, entry.span(run_stop - 1).stop)
+                with entry.pinned(index, run_stop):
+                    yield Slice(entry.file(), position, stop - position, entry.origin(index))
+                    self._was_read(index, run_stop)
+                position = stop
+                continue
+            fill = reader.flights.join(content, entry, index)
+            with entry.pinned(index, index + 1):
+                stop = min(wanted.stop, fill.span.stop)
+                while position < stop:
+                    await fill.wait_beyond(position)
+                    if fill.released > position:
+                        part = fill.slice(position, min(stop, fill.released))
+                        yield part
+                        position += part.count
+                    elif fill.error is not None:
+                        raise fill.error
+                    else:
+                        raise Unobtainable(f"{fill} ended without its bytes")
+                self._was_read(index, index + 1)
+
+    def _held_back(self, wanted: ByteRange) -> int | None:
+        """The chunk that waits until the whole is proved: the last one, for a client that reads to the end.
+
+        Not where that would cost more than the client asked for: one that reads a footer does not wait for the whole.
+        """
+        entry = self.entry
+        if self.content.digest is None or entry.verified or wanted.stop != entry.meta.size:
+            return None
+        if wanted.start and not all(map(entry.has, range(wanted.start // entry.meta.chunk_size))):
+            return None
+        return entry.meta.chunks - 1
+
+    def _look_ahead(self, index: int, stop_chunk: int) -> None:
+        for ahead in range(index, min(index + AHEAD_CHUNKS, stop_chunk)):
+            if not self.entry.has(ahead):
+                self._reader.flights.join(self.content, self.entry, ahead)
+
+    def _run(self, index: int, stop_chunk: int) -> int:
+        """Where the run of chunks ends that may be sent as one: here, checked lately, and from the same source."""
+        entry, cache = self.entry, self._reader.cache
+        origin = entry.origin(index)
+        stop = index + 1
+        while stop < stop_chunk and entry.has(stop) and cache.is_fresh(entry, stop) and entry.origin(stop) is origin:
+            stop += 1
+        return stop
+
+    def _was_read(self, first: int, stop: int) -> None:
+        now = self._reader.cache.clock()
+        self.entry.touch(first, stop, now)
+        self.entry.last_read = now
+        self.entry.last_read_wall = time.time()
+
+
+class Reader:
+    """Opens contents for reading."""
+
+    def __init__(self, cache: ChunkCache, flights: Flights, proofs: Proofs, prefetcher: Prefetcher) -> None:
+        self.cache = cache
+        self.flights = flights
+        self.proofs = proofs
+        self.prefetcher = prefetcher
+        self.on_changed: Callable[[Content], Awaitable[None]] = _nobody_wants_to_know
+
+    @contextmanager
+    def reading(self, content: Content, entry: Entry) -> Iterator[Reading]:
+        """A content, kept from being forgotten as long as it is read."""
+        entry.readers += 1
+        try:
+            yield Reading(self, content, entry)
+        finally:
+            entry.readers -= 1
+            entry.last_read = self.cache.clock()
+            if not entry.readers and not entry.present and entry.meta.size:
+                self.cache.forget(entry)
+
+
+async def _nobody_wants_to_know(_content: Content) -> None:
+    """Until a library says what is to be done when upstream has another version."""
