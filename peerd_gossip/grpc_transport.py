@@ -1,0 +1,411 @@
+"""Carries messages between members over gRPC: one conversation with each peer, kept open while it is used.
+
+What is to be sent waits in a queue of bounded bytes for each peer. A peer that reads slowly fills its own queue and no
+other; what does not fit is dropped and counted, as replication repairs what is lost. Whoever needs a conversation
+opens it, and both sides then speak over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from peerd_gossip._tasks import OwnedTasks, owned_tasks
+from peerd_gossip.errors import GossipUnavailable, MessageRefused, PeerUnavailable
+from peerd_gossip.member import Member, MemberId
+from peerd_gossip.messages import (
+    FRAME_BYTES_MAX,
+    Greeting,
+    Hello,
+    Message,
+    Roster,
+    decode_frame,
+    decode_greeting,
+    decode_roster,
+    encode_frame,
+    encode_greeting,
+    encode_roster,
+)
+from peerd_gossip.tls import TlsFiles, client_credentials, is_named, server_credentials, tls_name
+
+log = logging.getLogger(__name__)
+
+SERVICE = "peerd.gossip.v1.Gossip"
+EXCHANGE = f"/{SERVICE}/Exchange"
+GREET = f"/{SERVICE}/Greet"
+HELLO_S = 5.0
+REOPEN_S = 1.0
+CHANNEL_AGE_S_MAX = 600.0  # so that new certificates are taken up
+CHANNELS_MAX = 1024
+CALLS_MAX = 1024  # at once, at the door
+LINK_IDLE_S = 60.0
+SWEEP_S = 30.0
+REFUSALS_MAX = 100  # in one conversation, before it is ended
+QUEUE_BYTES_MAX = 4 << 20
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
+    ("grpc.max_send_message_length", FRAME_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.enable_http_proxy", 0),  # members are never reached through a proxy
+]
+_CLIENT_OPTIONS = [
+    *_OPTIONS,
+    ("grpc.use_local_subchannel_pool", 1),  # credentials are this channel's own
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+_SERVER_OPTIONS = [
+    *_OPTIONS,
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_concurrent_streams", 64),
+]
+
+
+class Listener(Protocol):
+    """Who is told what comes in; called on the event loop."""
+
+    def on_message(self, message: Message, sender: MemberId) -> None:
+        """A message of a member that has said who it is (and, with TLS, has shown it)."""
+
+    def on_greeting(self, greeting: Greeting) -> Roster:
+        """Somebody greets; the answer begins with this node itself."""
+
+    def on_hello(self, member: Member) -> None:
+        """A member has opened a conversation."""
+
+
+@dataclass(slots=True)
+class TransportCounters:
+    """Payload in bytes, without what HTTP/2 and TLS add."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    frames_dropped: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # by reason
+
+    def refuse(self, reason: str) -> None:
+        """One message from outside was refused."""
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+class _Link:
+    """What waits to be sent to one peer."""
+
+    def __init__(self) -> None:
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self.used_at = time.monotonic()
+
+    def put(self, frame: bytes) -> bool:
+        """Queue a frame; False when the peer is too far behind."""
+        if self._bytes + len(frame) > QUEUE_BYTES_MAX:
+            return False
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._filled.set()
+        self._drained.clear()
+        self.used_at = time.monotonic()
+        return True
+
+    async def get(self) -> bytes:
+        """The next frame; to ask for it means that the one before is sent."""
+        while not self._frames:
+            self._drained.set()
+            self._filled.clear()
+            await self._filled.wait()
+        frame = self._frames.popleft()
+        self._bytes -= len(frame)
+        return frame
+
+    async def drained(self) -> None:
+        """Wait until everything is sent."""
+        await self._drained.wait()
+
+
+class GrpcTransport:
+    """The gossip door of one member, and its conversations with others."""
+
+    def __init__(self, listener: Listener, tls: TlsFiles | None) -> None:
+        self.counters = TransportCounters()
+        self._listener = listener
+        self._tls = tls
+        self._hello = b""
+        self._me: Member | None = None
+        self._tasks: OwnedTasks | None = None
+        self._links: dict[MemberId, _Link] = {}
+        self._clients: dict[MemberId, asyncio.Task[None]] = {}  # conversations that were opened here
+        self._shut_until: dict[MemberId, float] = {}  # a conversation failed: it is not opened again before
+        self._channels: OrderedDict[tuple[str, str | None], tuple[grpc.aio.Channel, float]] = OrderedDict()
+        self._retired: list[grpc.aio.Channel] = []
+        self._encoded: tuple[Message | None, bytes] = (None, b"")
+
+    @asynccontextmanager
+    async def running(self, bind: str, named: Callable[[int], Member]) -> AsyncIterator[None]:
+        """Serve at `bind`; `named` is told the port that was bound, and returns who this member is.
+
+        Raises GossipUnavailable when the address can not be bound or the certificates can not be used.
+        """
+        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        server.add_generic_rpc_handlers((self._handlers(),))
+        self._me = named(self._bind(server, bind))
+        self._hello = encode_frame(Hello(self._me))
+        await server.start()
+        try:
+            async with owned_tasks() as tasks:
+                self._tasks = tasks
+                tasks.start(self._sweep(), name="gossip channels")
+                try:
+                    yield
+                finally:
+                    self._tasks = None
+        finally:
+            await server.stop(grace=None)
+            for channel in [*self._retired, *(channel for channel, _ in self._channels.values())]:
+                await channel.close()
+
+    def send(self, member: Member, message: Message) -> bool:
+        """Queue a message; False when it was dropped, because the member is too far behind or did not answer just now."""
+        link = self._links.get(member.id) or self._open(member)
+        if link is None or not link.put(self._encode(message)):
+            self.counters.frames_dropped += 1
+            return False
+        return True
+
+    def hang_up(self, member: MemberId) -> None:
+        """The member is gone: nothing more is sent to it."""
+        self._shut_until.pop(member, None)
+        client = self._clients.get(member)
+        if client is not None:
+            client.cancel()
+
+    async def flush(self) -> None:
+        """Wait until all that was queued is sent; the caller bounds the time."""
+        for link in list(self._links.values()):
+            await link.drained()
+
+    async def greet(self, address: str, name: str | None, *, leaving: bool = False, timeout_s: float) -> Roster:
+        """See membership.Greeter."""
+        if self._me is None:
+            raise GossipUnavailable("nobody can be greeted before the gossip door is open")
+        greeting = encode_greeting(Greeting(self._me, leaving))
+        try:
+            answer = await self._channel(address, name).unary_unary(GREET)(greeting, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise PeerUnavailable(f"{name or 'a node'} at {address}: {error.code().name}, {error.details()}") from error
+        self.counters.bytes_sent += len(greeting)
+        self.counters.bytes_received += len(answer)
+        return decode_roster(answer)
+
+    # The side that opens
+
+    def _open(self, member: Member) -> _Link | None:
+        if self._tasks is None or self._shut_until.get(member.id, 0.0) > time.monotonic():
+            return None
+        link = self._links[member.id] = _Link()
+        self._clients[member.id] = self._tasks.start(self._converse(member, link), name=f"gossip with {member.name}")
+        return link
+
+    async def _converse(self, member: Member, link: _Link) -> None:
+        call = self._channel(member.gossip_addr, member.name).stream_stream(EXCHANGE)()
+        try:
+            await call.write(self._hello)
+            async with asyncio.timeout(HELLO_S):
+                first = await call.read()
+            if first is not grpc.aio.EOF and decode_frame(first) == Hello(member):
+                await self._both_ways(call, link, member.id, idle_s=LINK_IDLE_S)
+            else:
+                log.info("at %s is not %s in its life %d any more", member.gossip_addr, member.name, member.life)
+        except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError) as error:
+            log.debug("no conversation with %s: %r", member.name, error)
+        except MessageRefused as refusal:
+            self.counters.refuse(refusal.reason)
+        finally:
+            call.cancel()
+            self._shut_until[member.id] = time.monotonic() + REOPEN_S
+            self._clients.pop(member.id, None)
+            self._unlink(member.id, link)
+
+    def _unlink(self, member: MemberId, link: _Link) -> None:
+        if self._links.get(member) is link:
+            del self._links[member]
+
+    def _channel(self, address: str, name: str | None) -> grpc.aio.Channel:
+        kept = self._channels.get((address, name))
+        if kept is not None:
+            self._channels.move_to_end((address, name))
+            return kept[0]
+        if self._tls is None:
+            channel = grpc.aio.insecure_channel(address, options=_CLIENT_OPTIONS)
+        else:
+            meant = [("grpc.ssl_target_name_override", tls_name(name))] if name is not None else []
+            channel = grpc.aio.secure_channel(
+                address, client_credentials(self._tls), options=[*_CLIENT_OPTIONS, *meant]
+            )
+        self._channels[(address, name)] = (channel, time.monotonic())
+        if len(self._channels) > CHANNELS_MAX:
+            self._retired.append(self._channels.popitem(last=False)[1][0])
+        return channel
+
+    async def _sweep(self) -> None:
+        """Close channels that nobody needs, and those with certificates of long ago; both are opened anew on need."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            for key, (channel, opened) in list(self._channels.items()):
+                if now - opened > CHANNEL_AGE_S_MAX:
+                    del self._channels[key]
+                    self._retired.append(channel)
+            self._shut_until = {member: until for member, until in self._shut_until.items() if until > now}
+            while self._retired:
+                await self._retired.pop().close()
+
+    # The side that is asked
+
+    def _bind(self, server: grpc.aio.Server, bind: str) -> int:
+        try:
+            if self._tls is None:
+                return int(server.add_insecure_port(bind))
+            return int(server.add_secure_port(bind, server_credentials(self._tls)))
+        except (RuntimeError, ValueError) as error:
+            raise GossipUnavailable(f"the gossip door can not be opened at {bind}: {error}") from error
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        """Requests come as bytes: parsing them is messages.py's business, and so are its errors."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Exchange": grpc.stream_stream_rpc_method_handler(self._serve_exchange),
+                "Greet": grpc.unary_unary_rpc_method_handler(self._serve_greet),
+            },
+        )
+
+    async def _serve_greet(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self.counters.bytes_received += len(request)
+        try:
+            greeting = decode_greeting(request)
+            self._check_name(greeting.member, context)
+        except MessageRefused as refusal:
+            self.counters.refuse(refusal.reason)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
+        answer = encode_roster(self._listener.on_greeting(greeting))
+        self.counters.bytes_sent += len(answer)
+        return answer
+
+    async def _serve_exchange(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        try:
+            async with asyncio.timeout(HELLO_S):
+                first = await context.read()
+            member = self._introduced(first, context)
+        except MessageRefused as refusal:
+            self.counters.refuse(refusal.reason)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no Hello within {HELLO_S} s")
+        await context.write(self._hello)
+        self._listener.on_hello(member)
+        link = _Link()
+        if member.id not in self._links:
+            self._links[member.id] = link
+        try:
+            await self._both_ways(context, link, member.id, idle_s=None)
+        finally:
+            self._unlink(member.id, link)
+
+    def _introduced(self, first: bytes, context: grpc.aio.ServicerContext) -> Member:
+        if first is grpc.aio.EOF:
+            raise MessageRefused("malformed", "a conversation without a word")
+        self.counters.bytes_received += len(first)
+        hello = decode_frame(first)
+        if not isinstance(hello, Hello):
+            raise MessageRefused("protocol", "a conversation that does not begin with a Hello")
+        self._check_name(hello.member, context)
+        return hello.member
+
+    def _check_name(self, member: Member, context: grpc.aio.ServicerContext) -> None:
+        if self._tls is not None and not is_named(context.auth_context(), member.name):
+            raise MessageRefused("impostor", f"the certificate shown is not that of {tls_name(member.name)}")
+
+    # Both sides
+
+    async def _both_ways(
+        self,
+        call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall,
+        link: _Link,
+        sender: MemberId,
+        idle_s: float | None,
+    ) -> None:
+        """Read and write until one of the two ends."""
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(self._read(call, link, sender))
+            writer = tasks.create_task(self._write(call, link, idle_s))
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            reader.cancel()
+            writer.cancel()
+
+    async def _read(
+        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: _Link, sender: MemberId
+    ) -> None:
+        refusals = 0
+        while refusals < REFUSALS_MAX:
+            try:
+                frame = await call.read()
+            except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
+                return
+            if frame is grpc.aio.EOF:
+                return
+            self.counters.bytes_received += len(frame)
+            link.used_at = time.monotonic()
+            try:
+                message = _message(frame)
+            except MessageRefused as refusal:
+                self.counters.refuse(refusal.reason)
+                log.warning("a message of %016x was refused, %s", sender, refusal)
+                refusals += 1
+                continue
+            self._listener.on_message(message, sender)
+
+    async def _write(
+        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: _Link, idle_s: float | None
+    ) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(idle_s):
+                    frame = await link.get()
+            except TimeoutError:
+                if idle_s is not None and time.monotonic() - link.used_at > idle_s:
+                    return
+                continue
+            try:
+                await call.write(frame)
+            except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):
+                return
+            self.counters.bytes_sent += len(frame)
+
+    def _encode(self, message: Message) -> bytes:
+        """A round of rumours is one message to several members: it is encoded once."""
+        if self._encoded[0] is not message:
+            self._encoded = (message, encode_frame(message))
+        return self._encoded[1]
+
+
+def _message(frame: bytes) -> Message:
+    message = decode_frame(frame)
+    if isinstance(message, Hello):
+        raise MessageRefused("protocol", "a second Hello")
+    return message
