@@ -95,12 +95,7 @@ def _name_apart(routes: list[Route]) -> None:
 
 
 def _route(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> Route:
-    parameters = [
-        _resolved(document, parameter)
-        for parameter in (*document["paths"][path].get("parameters", ()), *operation.get("parameters", ()))
-    ]
-    # The generator has already copied the path's parameters into the operation's.
-    parameters = list({(p["in"], p["name"]): p for p in parameters}.values())
+    parameters = [_resolved(document, parameter) for parameter in operation.get("parameters", ())]
     for parameter in parameters:
         if parameter.get("x-takes-slashes"):
             path = path.replace(f"{{{parameter['name']}}}", f"{{{parameter['name']}:path}}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -119,7 +120,7 @@ def test_a_browser_without_network_draws_every_operation(served: Any, document: 
     log = tmp_path / "net.json"
     profile = (f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}")
     drawn = subprocess.run(
-        [chromium, *CHROMIUM_OPTIONS, *profile, f"{served.origin}/docs"],
+        [chromium, *CHROMIUM_OPTIONS, *profile, f"{served.origin}/docs#/mirror/get_blob"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -129,6 +130,8 @@ def test_a_browser_without_network_draws_every_operation(served: Any, document: 
         for method, operation in path.items():
             if method != "parameters":
                 assert f'id="operations-{operation["tags"][0]}-{operation["operationId"]}"' in drawn.stdout
+    opened = re.findall(r'<div class="parameter__name[^>]*>([\w-]+)', drawn.stdout)
+    assert {"name", "digest", "ns", "OCI-Namespace", "Range", "If-Range", "Authorization"} <= set(opened)
     assert "Content Security Policy" not in drawn.stderr, drawn.stderr
     assert {"/docs", "/docs/assets/swagger-ui-bundle.js", "/openapi.json"} <= set(served.asked)
     assert fetched_by(served.origin, log) == {served.origin}
