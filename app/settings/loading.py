@@ -74,6 +74,17 @@ def spelled(field: FieldInfo) -> Spelled:
     raise TypeError(f"the type of an option says nothing of how it is written: {field.annotation}")
 
 
+def is_list(field: FieldInfo) -> bool:
+    """Whether the option may be repeated."""
+    return get_origin(field.annotation) is tuple
+
+
+def shown_default(field: FieldInfo) -> str:
+    """The default as the help tells it."""
+    extra = field.json_schema_extra
+    return str(extra["shown"]) if isinstance(extra, dict) else ""
+
+
 def _spelled_in(annotation: object) -> Spelled | None:
     if isinstance(annotation, Spelled):
         return annotation

@@ -1,0 +1,1 @@
+"""One command a module, under the module's name, as its attribute `command`."""
