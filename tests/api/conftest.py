@@ -15,7 +15,7 @@ import uvicorn
 import yaml
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 
 import app.api
 import app.routes
@@ -150,9 +150,3 @@ def served(door: FastAPI) -> Iterator[Served]:
             server.should_exit = True
             thread.join(timeout=10)
             assert not thread.is_alive()
-
-
-@pytest.fixture
-def plain() -> Callable[[str], Response]:
-    """A plain-text answer, for stand-ins."""
-    return lambda text: Response(text, media_type="text/plain")

@@ -84,8 +84,7 @@ def resolved(value: dict[str, Any]) -> dict[str, Any]:
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path, item in DOCUMENT["paths"].items():
-        for method in item.keys() & METHODS:
-            yield path, method, item[method]
+        yield from ((path, method, operation) for method, operation in item.items() if method in METHODS)
 
 
 def responses() -> Iterator[tuple[str, str, dict[str, Any]]]:
