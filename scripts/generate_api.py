@@ -87,6 +87,8 @@ def with_docstrings(code: str, schemas: dict[str, Any]) -> str:
     """`code` with each schema's description as its class's docstring, which the generator can not do from its command line."""
 
     def described(match: re.Match[str]) -> str:
+        if match[1] not in schemas:
+            raise SystemExit(f"the model {match[1]} has no schema of that name: give it one, so that its name is ours")
         return f'{match[0]}\n    """{schemas[match[1]]["description"]}"""\n'
 
     module, _, classes = code.partition("\nclass ")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Literal, Union
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
@@ -18,19 +18,11 @@ class Manifest(BaseModel):
     mediaType: Annotated[str | None, Field(description="Its media type.")] = None
 
 
-class OciError(BaseModel):
-    """One thing that is wrong."""
+class OciErrorDetail(BaseModel):
+    """More about an error."""
 
-    model_config = ConfigDict(frozen=True)
-    code: Annotated[
-        str,
-        Field(
-            description="BLOB_UNKNOWN, MANIFEST_UNKNOWN, NAME_UNKNOWN, NAME_INVALID, DIGEST_INVALID, TAG_INVALID, RANGE_INVALID, UNSUPPORTED or UNKNOWN.",
-            pattern="^[A-Z_]+$",
-        ),
-    ]
-    message: Annotated[str, Field(description="What is wrong, in a sentence.")]
-    detail: Annotated[Any, Field(description="What to do about it, or more about it; of any type.")]
+    model_config = ConfigDict(extra="allow", frozen=True)
+    advice: Annotated[str, Field(description="What to do about it, in a sentence.")]
 
 
 class Problem(BaseModel):
@@ -189,11 +181,19 @@ class PurgedNode(BaseModel):
     error: Annotated[str | None, Field(description="Why it could not be asked; null when it could.")]
 
 
-class OciErrors(BaseModel):
-    """An error under `/v2` (OCI distribution-spec, "Error Codes")."""
+class OciError(BaseModel):
+    """One thing that is wrong."""
 
     model_config = ConfigDict(frozen=True)
-    errors: Annotated[list[OciError], Field(description="What is wrong; one entry.", min_length=1)]
+    code: Annotated[
+        str,
+        Field(
+            description="One of the specification's: BLOB_UNKNOWN, MANIFEST_UNKNOWN, NAME_INVALID, DIGEST_INVALID, SIZE_INVALID, DENIED or UNSUPPORTED; or TAG_INVALID, UNAVAILABLE or UNKNOWN, which registries use besides.",
+            pattern="^[A-Z_]+$",
+        ),
+    ]
+    message: Annotated[str, Field(description="What is wrong, in a sentence.")]
+    detail: Annotated[OciErrorDetail | None, Field(description="What to do about it, where something can be done.")]
 
 
 class Node(BaseModel):
@@ -297,6 +297,13 @@ class Purge(BaseModel):
     forgotten_bytes: Annotated[int, Field(description="On all nodes together.", ge=0)]
     forgotten_contents: Annotated[int, Field(description="On all nodes together.", ge=0)]
     nodes: Annotated[list[PurgedNode], Field(description="Each node that was asked.")]
+
+
+class OciErrors(BaseModel):
+    """An error under `/v2` (OCI distribution-spec, "Error Codes")."""
+
+    model_config = ConfigDict(frozen=True)
+    errors: Annotated[list[OciError], Field(description="What is wrong; one entry.", min_length=1)]
 
 
 class Status(BaseModel):
