@@ -8,6 +8,8 @@ from typing import Final, Self
 
 import rich.progress
 from rich.console import Console
+from rich.table import Column
+from rich.text import Text
 
 from app.cli.units import bytes_text, seconds_text, share_text
 from app.client import api
@@ -43,6 +45,22 @@ def accounted(node: Node, tally: Tally) -> Iterator[None]:
         ask()
 
 
+class _Amount(rich.progress.ProgressColumn):
+    """`12.0 MiB of 64.0 MiB`."""
+
+    def render(self, task: rich.progress.Task) -> Text:
+        whole = "" if task.total is None else f" of {bytes_text(task.total)}"
+        return Text(f"{bytes_text(task.completed)}{whole}")
+
+
+class _Rate(rich.progress.ProgressColumn):
+    """`117.3 MiB/s`."""
+
+    def render(self, task: rich.progress.Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text("" if rate is None else f"{bytes_text(rate)}/s")
+
+
 class Bar(Tally):
     """A line for each content and one for all, redrawn in place."""
 
@@ -50,16 +68,16 @@ class Bar(Tally):
         super().__init__()
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.DownloadColumn(binary_units=True),
-            rich.progress.TransferSpeedColumn(),
-            rich.progress.TextColumn("{task.fields[peers]}"),
+            rich.progress.BarColumn(bar_width=None),
+            _Amount(table_column=Column(justify="right", no_wrap=True)),
+            _Rate(table_column=Column(justify="right", no_wrap=True)),
             rich.progress.TimeRemainingColumn(compact=True),
             console=console,
+            expand=True,
         )
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._sizes: dict[str, int] = {}
-        self._all = self._bar.add_task("all", total=None, peers="")
+        self._all = self._bar.add_task("all", total=None)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -73,7 +91,7 @@ class Bar(Tally):
         """Draw a line for it."""
         super().began(wanted, correlation_id, size, source)
         if wanted.name not in self._tasks:
-            self._tasks[wanted.name] = self._bar.add_task(short(wanted.name), total=size, peers="")
+            self._tasks[wanted.name] = self._bar.add_task(short(wanted.name), total=size)
             self._sizes[wanted.name] = size or 0
             self._bar.update(self._all, total=sum(self._sizes.values()) or None)
 
@@ -91,7 +109,8 @@ class Bar(Tally):
 
     def _show_share(self) -> None:
         by_source = self.by_source()
-        self._bar.update(self._all, peers=f"{share_text(by_source.get('peer', 0), sum(by_source.values()))} from peers")
+        share = share_text(by_source.get("peer", 0), sum(by_source.values()))
+        self._bar.update(self._all, description=f"all, {share} from peers")
 
 
 class Lines(Tally):

@@ -1,0 +1,178 @@
+"""Nodes as processes of this machine, on 127.0.0.1, 127.0.0.2 and so on.
+
+Owns: starting, watching and ending them. A node that ends by itself, or does not become ready, is told with the last lines of
+its log.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.client import api
+from app.client.node import Node
+from app.errors import PeerdError
+
+_READY_WITHIN_SECONDS: Final = 60.0
+_AGREED_WITHIN_SECONDS: Final = 15.0
+_ENDED_WITHIN_SECONDS: Final = 15.0
+_ASK_EVERY_SECONDS: Final = 0.05
+_LOG_LINES_SHOWN: Final = 15
+
+
+class NodeFailed(PeerdError):
+    """A node of the demo did not do what it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningNode:
+    """One node: its process, its doors and its log."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    http_address: str
+    gossip_address: str
+    log: Path
+
+    @property
+    def client(self) -> Node:
+        """Its door for clients."""
+        return Node(f"http://{self.http_address}")
+
+    def counters(self) -> dict[tuple[str, str], float]:
+        """Its counters of bytes by metric and source, from /metrics/prometheus."""
+        with self.client.request("GET", "/metrics/prometheus") as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, sample.labels["source"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in {"peerd_served_bytes_total", "peerd_received_bytes_total"}
+        }
+
+    def check(self) -> None:
+        """Raises NodeFailed when the process has ended."""
+        if (code := self.process.poll()) is not None:
+            raise self.failed(f"ended by itself with exit code {code}")
+
+    def failed(self, what: str) -> NodeFailed:
+        """With the end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
+        return NodeFailed("\n".join([f"{self.name} {what}; the end of its log:", *(f"  {line}" for line in lines)]))
+
+
+@contextmanager
+def running_nodes(count: int, directory: Path, registry_name: str, registry_port: int) -> Iterator[list[RunningNode]]:
+    """So many nodes that know each other and reach the registry; ended, by their pids, when the block ends."""
+    hosts = [f"127.0.0.{number}" for number in range(1, count + 1)]
+    ports = [_free_ports(host, 3) for host in hosts]
+    gossip = [f"{host}:{three[2]}" for host, three in zip(hosts, ports, strict=True)]
+    with ExitStack() as stack:
+        nodes: list[RunningNode] = []
+        for index, (host, (http, peer, _)) in enumerate(zip(hosts, ports, strict=True)):
+            name = f"node-{index + 1}"
+            options = {
+                "--node-name": name,
+                "--http-addr": f"{host}:{http}",
+                "--peer-addr": f"{host}:{peer}",
+                "--gossip-addr": gossip[index],
+                "--advertise-host": host,
+                "--membership": "static",
+                "--cache-dir": str(directory / name),
+                "--cache-size": "2GiB",
+                "--registry": f"{registry_name}=http://127.0.0.1:{registry_port}",
+                "--upstream-allow": f"127.0.0.1:{registry_port}",
+                "--drain-timeout": "2s",
+                "--log-format": "text",
+            }
+            arguments = ["--insecure-peers", *(word for option in options.items() for word in option)]
+            arguments += [word for other in gossip if other != gossip[index] for word in ("--join", other)]
+            node = _start(name, arguments, f"{host}:{http}", gossip[index], directory / f"{name}.log")
+            stack.callback(_end, node)
+            nodes.append(node)
+        for node in nodes:
+            _until(partial(_is_ready, node), nodes, _READY_WITHIN_SECONDS, f"{node.name} is not ready")
+        _until(lambda: _all_met(nodes), nodes, _READY_WITHIN_SECONDS, "the nodes do not find each other")
+        yield nodes
+
+
+def wait_until_agreed(nodes: list[RunningNode]) -> bool:
+    """Until every node knows as many keys of each other as that one has itself; False when that takes too long."""
+    try:
+        _until(lambda: _all_agree(nodes), nodes, _AGREED_WITHIN_SECONDS, "the nodes do not agree")
+    except NodeFailed:
+        for node in nodes:
+            node.check()
+        return False
+    return True
+
+
+def _start(name: str, arguments: list[str], http_address: str, gossip_address: str, log: Path) -> RunningNode:
+    # Options of the demo's own environment are not meant for its nodes.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PEERD_")}
+    command = [sys.executable, "-m", "app.demo.child", str(os.getpid()), "serve", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - this program itself
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+    return RunningNode(name, process, http_address, gossip_address, log)
+
+
+def _end(node: RunningNode) -> None:
+    node.process.send_signal(signal.SIGTERM)
+    try:
+        node.process.wait(_ENDED_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        node.process.kill()
+        node.process.wait()
+
+
+def _until(true: Callable[[], bool], nodes: list[RunningNode], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        for node in nodes:
+            node.check()
+        if time.monotonic() > deadline:
+            raise nodes[0].failed(f"waited {seconds:.0f} s: {otherwise}")
+        time.sleep(_ASK_EVERY_SECONDS)
+
+
+def _is_ready(node: RunningNode) -> bool:
+    with suppress(PeerdError), node.client.request("GET", "/readyz"):
+        return True
+    return False
+
+
+def _all_met(nodes: list[RunningNode]) -> bool:
+    with suppress(PeerdError):
+        return all(api.status(node.client).members.alive == len(nodes) for node in nodes)
+    return False
+
+
+def _all_agree(nodes: list[RunningNode]) -> bool:
+    with suppress(PeerdError):
+        views = [api.members(node.client).members for node in nodes]
+        own = {member.name: member.keys for view in views for member in view if member.me}
+        return all(own.get(member.name) == member.keys for view in views for member in view)
+    return False
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    """Ports that nobody listens at now; all are held until all are chosen, so that they differ."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            chosen = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            chosen.bind((host, 0))
+            ports.append(int(chosen.getsockname()[1]))
+        return ports
