@@ -4,7 +4,6 @@ Owns: which contents there are, how many bytes they hold, and what is advertised
 and deleting go to threads. What a chunk is and where it lies are `entry` and `layout`; what goes first is `eviction`.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -24,6 +23,7 @@ from app.content.entry import Entry
 from app.content.eviction import victims
 from app.content.key import ContentKey
 from app.content.layout import GONE, PRESENT, Layout, Meta
+from app.content.tasks import Tasks
 from app.content.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ EVICT_AHEAD = 0.01
 """The share of the quota that is freed beyond what is needed, so that not each chunk looks for a victim of its own."""
 
 
-class CacheListener(Protocol):
+class HeldListener(Protocol):
     """Who wants to know what can be served from here."""
 
     def held(self, keys: Iterable[str]) -> None:
@@ -47,12 +47,6 @@ class CacheListener(Protocol):
 
     def gone(self, keys: Iterable[str]) -> None:
         """These can not be served any more."""
-
-    def evicted(self, count: int) -> None:
-        """So many bytes were evicted."""
-
-    def corrupt(self) -> None:
-        """A chunk did not hash to what it must."""
 
 
 class CacheLocked(Exception):
@@ -70,16 +64,20 @@ class ChunkCache:
         chunk_size: int,
         threads: Threads,
         clock: Callable[[], float] = time.monotonic,
+        evicted: Callable[[int], None] = lambda _count: None,
+        corrupt: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout = layout
         self.quota = quota
         self.chunk_size = chunk_size
         self.used_bytes = 0
         self.clock = clock
-        self.listener: CacheListener | None = None
+        self.listener: HeldListener | None = None
         self._threads = threads
+        self._evicted = evicted
+        self._corrupt = corrupt
         self._entries: dict[ContentKey, Entry] = {}
-        self._deleting: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @classmethod
     @asynccontextmanager
@@ -91,6 +89,8 @@ class ChunkCache:
         chunk_size: int,
         threads: Threads,
         clock: Callable[[], float] = time.monotonic,
+        evicted: Callable[[int], None] = lambda _count: None,
+        corrupt: Callable[[], None] = lambda: None,
     ) -> "AsyncIterator[ChunkCache]":
         """The cache in `root`, with what earlier lives left there.
 
@@ -107,14 +107,19 @@ class ChunkCache:
                 raise CacheLocked(
                     f"{root} is in use by another peerd; give each node a --cache-dir of its own"
                 ) from None
-            cache = cls(layout, quota=quota, chunk_size=chunk_size, threads=threads, clock=clock)
+            cache = cls(
+                layout,
+                quota=quota,
+                chunk_size=chunk_size,
+                threads=threads,
+                clock=clock,
+                evicted=evicted,
+                corrupt=corrupt,
+            )
             await threads.disk(cache._load)
             cache.make_room(0)
-            try:
+            async with cache._tasks:
                 yield cache
-            finally:
-                if cache._deleting:
-                    await asyncio.wait(cache._deleting)
 
     def _load(self) -> None:
         self.layout.prepare()
@@ -232,8 +237,7 @@ class ChunkCache:
         for entry, index in victims(list(self._entries.values())):
             if self.used_bytes <= goal:
                 break
-            if self.listener is not None:
-                self.listener.evicted(len(entry.span(index)))
+            self._evicted(len(entry.span(index)))
             self._drop(entry, index, keep_checksum=entry.verified)
             if not entry.present and not entry.readers:
                 self._remove(entry)
@@ -321,9 +325,7 @@ class ChunkCache:
                 OSError
             ):  # A disk that lets nothing be renamed keeps the folder; the next start reads it.
                 trash = self.layout.discard(folder)
-                task = asyncio.get_running_loop().create_task(self._threads.disk(shutil.rmtree, trash, True))
-                self._deleting.add(task)
-                task.add_done_callback(self._deleting.discard)
+                self._tasks.create_task(self._threads.disk(shutil.rmtree, trash, True), name=f"delete {trash.name}")
 
     # Reading
 
@@ -358,8 +360,7 @@ class ChunkCache:
             return True
         if entry.checksum(index) == want:  # Nobody wrote it anew while it was hashed.
             log.warning("chunk %d of %s rotted on disk; it is fetched again", index, entry.meta.key)
-            if self.listener is not None:
-                self.listener.corrupt()
+            self._corrupt()
             self._drop(entry, index, keep_checksum=entry.verified)
         return False
 
@@ -377,4 +378,4 @@ def hash_of(fd: int, span: ByteRange) -> bytes | None:
     return checksum.digest()
 
 
-__all__ = ["GONE", "PRESENT", "CacheListener", "CacheLocked", "ChunkCache"]
+__all__ = ["GONE", "PRESENT", "CacheLocked", "ChunkCache", "HeldListener"]

@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Descriptor:
     """A file descriptor of our own. Closed with the last reference to this object."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("__weakref__", "_fd")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

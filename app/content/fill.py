@@ -41,6 +41,7 @@ class Fill:
         self.error: PeerdError | None = None
         self.done = False
         self.kept = True
+        self.was_read = False
         self._loop = loop
         self._hash = hashlib.sha256()
         self._hash_released = self._hash.copy()

@@ -14,6 +14,7 @@ from app.content.fill import Fill
 from app.content.key import ContentKey
 from app.content.sequential import SequentialRun
 from app.content.source import Content, Offer, Source, SourceKind
+from app.content.tasks import Tasks
 from app.errors import (
     ContentChanged,
     ContentError,
@@ -39,7 +40,7 @@ class Flights:
         cache: ChunkCache,
         sources: Sequence[Source],
         *,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
         received: Callable[[SourceKind, int], None] = lambda _kind, _count: None,
     ) -> None:
         self._cache = cache
@@ -133,7 +134,8 @@ class Flights:
         if fill.kept:
             try:
                 self._cache.commit(fill.entry, fill.index, checksum)
-                fill.entry.came_from(fill.index, offer.kind)
+                if not fill.was_read:
+                    fill.entry.came_from(fill.index, offer.kind)
             except OSError as error:
                 log.warning("chunk %d of %s is served but not kept: %s", fill.index, content.key, error)
         fill.finish()

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from app.content.byte_range import chunk_count
 from app.content.digest import Digest
@@ -57,7 +57,7 @@ class Meta:
     media_type: str | None = None
     validator: Validator | None = None
     last_modified: str | None = None
-    kind: str = "blob"
+    kind: Literal["blob", "manifest", "file"] = "blob"
     source: str = ""
 
     @property

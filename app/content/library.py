@@ -148,7 +148,7 @@ class Library:
     def _shelve(self, key: ContentKey, digest: Digest | None, stat: Stat, location: Location) -> Found:
         """Give a content its place in the cache; one that is of unknown size, or whose disk fails, has none."""
         if stat.size is None:
-            return Found(Content(key, digest, 0, stat, location), None)
+            return Found(Content(key, None, 0, stat, location), None)
         meta = Meta(
             key,
             stat.size,

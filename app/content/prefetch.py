@@ -12,6 +12,7 @@ from app.content.cache import ChunkCache
 from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.source import Content
+from app.content.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def order(chunks: int, first: int) -> Iterator[int]:
 class Prefetcher:
     """Background fetches, bounded."""
 
-    def __init__(self, cache: ChunkCache, flights: Flights, *, tasks: asyncio.TaskGroup, enabled: bool) -> None:
+    def __init__(self, cache: ChunkCache, flights: Flights, *, tasks: Tasks, enabled: bool) -> None:
         self._cache = cache
         self._flights = flights
         self._tasks = tasks

@@ -17,6 +17,7 @@ from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.source import Content
+from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.errors import DigestMismatch, PeerdError
 
@@ -39,7 +40,7 @@ class _Running:
 class Proofs:
     """Whole-content hashes under way."""
 
-    def __init__(self, cache: ChunkCache, flights: Flights, *, threads: Threads, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, cache: ChunkCache, flights: Flights, *, threads: Threads, tasks: Tasks) -> None:
         self._cache = cache
         self._flights = flights
         self._threads = threads

@@ -78,6 +78,7 @@ class Reading:
                 position = stop
                 continue
             fill = reader.flights.join(content, entry, index)
+            fill.was_read = True
             with entry.pinned(index, index + 1):
                 stop = min(wanted.stop, fill.span.stop)
                 while position < stop:

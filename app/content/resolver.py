@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from aiocache import SimpleMemoryCache
 
 from app.content import advertised
+from app.content.cache import HeldListener
 from app.content.names import Name, NameTable, Resolution
 from app.content.single_flight import SingleFlight
 from app.content.source import Catalogue
@@ -18,16 +18,6 @@ log = logging.getLogger(__name__)
 
 UPSTREAM_AWAY_SECONDS = 5.0
 """How long what was remembered is answered at once after upstream could not be reached, before it is tried again."""
-
-
-class NameListener(Protocol):
-    """Who wants to know which names are known here."""
-
-    def held(self, keys: Iterable[str]) -> None:
-        """These names are known from now on."""
-
-    def gone(self, keys: Iterable[str]) -> None:
-        """These are not known any more."""
 
 
 class Resolver:
@@ -47,7 +37,7 @@ class Resolver:
         self._wall_clock = wall_clock
         self._believed = SimpleMemoryCache()
         self._asking: SingleFlight[Name, Resolution] = SingleFlight()
-        self.listener: NameListener | None = None
+        self.listener: HeldListener | None = None
 
     def advertised(self) -> Iterable[str]:
         """Every name that is known here, e.g. after a start."""

@@ -29,7 +29,7 @@ def if_range_holds(header: str | None, etag: str | None, last_modified: str | No
     if header is None:
         return True
     text = header.strip()
-    if text.startswith('"') or text.startswith("W/"):
+    if text.startswith(('"', "W/")):
         return etag is not None and text == etag and not text.startswith("W/")
     if last_modified is None:
         return False

@@ -10,6 +10,7 @@ A header that does not parse is ignored, as section 14.2 allows; but `last < fir
 who counted wrong is sent a whole disk instead.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def resolve(requested: Sequence[RequestedRange] | None, size: int) -> list[ByteR
 def _overlap(ranges: Sequence[ByteRange]) -> bool:
     """Whether any byte would be sent twice (section 14.2, on overlapping ranges)."""
     in_order = sorted(ranges)
-    return any(after.start < before.stop for before, after in zip(in_order, in_order[1:], strict=False))
+    return any(after.start < before.stop for before, after in itertools.pairwise(in_order))
 
 
 def content_range(part: ByteRange, size: int | None) -> str:

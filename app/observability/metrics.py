@@ -1,0 +1,147 @@
+"""Every metric of a node, and its labels. Nothing else registers one.
+
+Labels never hold a URL, a digest or a credential. `self` is the node's name, as in Azure/peerd, so that its dashboards go on
+working.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from app.content.source import SourceKind
+
+# Azure/peerd's buckets are linear and end at 0.4 s and 3 GiB/s; these keep their reach with a tenth of the series.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_DISCOVERY_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.025, 0.1, 0.4)
+_MIB_PER_SECOND = (1, 2.5, 5, 10, 16, 31, 46, 61, 76, 91, 121, 151, 226, 301, 451, 601, 901, 1201, 2986)
+
+
+class Metrics:
+    """The metrics of one node, in a registry of its own, so that several nodes live in one test."""
+
+    def __init__(self, node: str) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._node = node
+        self.request_duration = Histogram(
+            "peerd_request_duration_seconds",
+            "Requests on the doors, from the first byte of the question to the last of the answer.",
+            ["method", "handler", "code"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.discovery_duration = Histogram(
+            "peerd_peer_discovery_duration_seconds",
+            "How long it took to know which members may hold a chunk (memory only).",
+            ["self"],
+            buckets=_DISCOVERY_SECONDS,
+            registry=registry,
+        )
+        self._peer_speed = Histogram(
+            "peerd_peer_response_speed_mib_per_second",
+            "Speed of answers from peers, from the question to the last byte.",
+            ["self", "op"],
+            buckets=_MIB_PER_SECOND,
+            registry=registry,
+        )
+        self._upstream_speed = Histogram(
+            "peerd_upstream_response_speed_mib_per_second",
+            "Speed of answers from upstream, from the question to the last byte.",
+            ["self", "op"],
+            buckets=_MIB_PER_SECOND,
+            registry=registry,
+        )
+        served = Counter(
+            "peerd_served_bytes_total",
+            "Bytes sent to this node's clients, by where they came from when they were first sent.",
+            ["source"],
+            registry=registry,
+        )
+        received = Counter(
+            "peerd_received_bytes_total", "Bytes that came in over the network.", ["source"], registry=registry
+        )
+        self.served = {kind: served.labels(kind.value) for kind in SourceKind}
+        self.received = {kind: received.labels(kind.value) for kind in (SourceKind.PEER, SourceKind.UPSTREAM)}
+        self.uploaded = Counter("peerd_uploaded_bytes_total", "Bytes sent to other members.", registry=registry)
+        self.cache_bytes = Gauge("peerd_cache_bytes", "Bytes that the chunk cache holds.", registry=registry)
+        self.evicted = Counter(
+            "peerd_cache_evicted_bytes_total",
+            "Bytes evicted from the chunk cache to stay within its size.",
+            registry=registry,
+        )
+        self.corrupt = Counter(
+            "peerd_corrupt_chunks_total",
+            "Chunks that did not hash to what they must, by where they came from.",
+            ["source"],
+            registry=registry,
+        )
+        for kind in SourceKind:
+            self.corrupt.labels(kind.value)
+        self.members = Gauge(
+            "peerd_members", "Members of the cluster, this node included.", ["state"], registry=registry
+        )
+        self.index_keys = Gauge(
+            "peerd_index_keys", "Keys known of all members, by their filters' own counts.", registry=registry
+        )
+        self.false_positives = Counter(
+            "peerd_filter_false_positives_total",
+            "Members that were asked because of their filter and did not have it.",
+            registry=registry,
+        )
+        self.gossip_bytes = Counter("peerd_gossip_bytes_total", "Bytes of gossip.", ["direction"], registry=registry)
+        self.gossip_deltas = Counter(
+            "peerd_gossip_deltas_total", "Deltas of filters.", ["direction"], registry=registry
+        )
+        self.filters_refused = Counter(
+            "peerd_filters_refused_total", "Members' filters that were set aside.", ["reason"], registry=registry
+        )
+        self.cross_zone_bytes = Counter(
+            "peerd_cross_zone_bytes_total",
+            "Bytes to and from members of other zones.",
+            ["direction"],
+            registry=registry,
+        )
+        for direction in ("sent", "received"):
+            self.gossip_bytes.labels(direction)
+            self.gossip_deltas.labels(direction)
+            self.cross_zone_bytes.labels(direction)
+        self.hedged = Counter(
+            "peerd_hedged_requests_total",
+            "Requests repeated elsewhere because their source stalled.",
+            registry=registry,
+        )
+        self.upstream_refused = Counter(
+            "peerd_upstream_refused_total", "Upstreams that policy did not let be asked.", ["reason"], registry=registry
+        )
+        self.certificate_expiry = Gauge(
+            "peerd_certificate_expiry_timestamp_seconds",
+            "When this node's certificate ends, in seconds since the epoch; 0 without one.",
+            registry=registry,
+        )
+        self.node_door_exposed = Gauge(
+            "peerd_node_door_exposed", "1 where --http-addr can be reached from other hosts.", registry=registry
+        )
+
+    def answered(self, kind: SourceKind, count: int, seconds: float, op: str = "pread") -> None:
+        """One answer of a peer or upstream: `count` bytes in `seconds`."""
+        histogram = {SourceKind.PEER: self._peer_speed, SourceKind.UPSTREAM: self._upstream_speed}.get(kind)
+        if histogram is not None and seconds > 0:
+            histogram.labels(self._node, op).observe(count / (1 << 20) / seconds)
+
+    def refused(self, reason: str) -> None:
+        """An upstream was not asked, because policy does not let it."""
+        self.upstream_refused.labels(reason).inc()
+
+    def came_in(self, kind: SourceKind, count: int) -> None:
+        """Bytes of a chunk that were received, whether or not the chunk was completed."""
+        counter = self.received.get(kind)
+        if counter is not None:
+            counter.inc(count)
+
+    def set_members(self, counts: Iterable[tuple[str, int]]) -> None:
+        """Members by state."""
+        for state, count in counts:
+            self.members.labels(state).set(count)

@@ -1,0 +1,76 @@
+"""One request's story: who answered, under which id, how, and how long it took.
+
+A plain ASGI layer around the application, so that it sees the last byte leave. It writes one line a request, without query
+strings: those hold signatures.
+"""
+
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+NODE_HEADER = b"x-ms-peerd-node"
+CORRELATION_HEADER = b"x-ms-peerd-correlationid"
+
+# What is given back in a header and written to the log is bounded and printable.
+_CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+log = logging.getLogger("peerd.request")
+
+Message = MutableMapping[str, Any]
+App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+
+class RequestStory:
+    """Gives every answer the node's name and a correlation id, and tells how it went."""
+
+    def __init__(self, app: App, *, node: str) -> None:
+        self._app = app
+        self._node = node.encode("latin-1")
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == CORRELATION_HEADER), b"")
+        correlation_id = given if _CORRELATION_ID.fullmatch(given) else str(uuid.uuid4()).encode()
+        scope["peerd.correlation_id"] = correlation_id.decode()
+        began = time.perf_counter()
+        status = 0
+
+        async def send_with_identity(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (NODE_HEADER, self._node),
+                    (CORRELATION_HEADER, correlation_id),
+                ]
+            await send(message)
+
+        outcome = "broken off"
+        try:
+            await self._app(scope, receive, send_with_identity)
+            outcome = "served"
+        finally:
+            seconds = round(time.perf_counter() - began, 4)
+            log.info(
+                "%s %s %d %s after %.3f s",
+                scope["method"],
+                scope["path"],
+                status,
+                outcome,
+                seconds,
+                extra={"status": status, "seconds": seconds, "correlationid": correlation_id.decode()},
+            )
+
+
+def correlation_id(scope: MutableMapping[str, Any]) -> str:
+    """The id of the request that `scope` describes."""
+    return str(scope["peerd.correlation_id"])

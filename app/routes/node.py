@@ -1,0 +1,38 @@
+"""What the routes need of a node; `main` builds it, FastAPI's state carries it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi import Request
+
+from app.content.cache import ChunkCache
+from app.content.library import Library
+from app.content.manifests import Manifests
+from app.observability.metrics import Metrics
+from app.observability.transfers import Transfers
+from app.settings import Settings
+from peerd_gossip import Gossip
+
+
+@dataclass(slots=True)
+class Node:
+    """One running node, as its routes see it. `gossip` None: it runs alone."""
+
+    settings: Settings
+    version: str
+    cache: ChunkCache
+    library: Library
+    manifests: Manifests
+    transfers: Transfers
+    metrics: Metrics
+    gossip: Gossip | None
+    registry_hosts: frozenset[str]
+    started_at: float
+    state: Literal["starting", "ready", "draining"]
+    doors: dict[str, str | None]
+
+
+def node_of(request: Request) -> Node:
+    """The node that a request came to."""
+    node: Node = request.app.state.node
+    return node

@@ -1,0 +1,185 @@
+"""Ranges of a content to an HTTP body.
+
+Owns: the answer's head (200, 206, multipart) and the way of its bytes: sendfile where the server offers it, pieces of memory
+where it does not (TLS). Success is answered only with the first bytes in hand.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from starlette.responses import Response
+
+from app.content.byte_range import ByteRange
+from app.content.descriptor import Slice
+from app.content.library import Readable
+from app.content.source import SourceKind
+from app.errors import PeerdError, Unobtainable
+from app.observability.transfers import Transfer, Transfers
+from app.routes.http_range import content_range
+from app.server.sendfile import BodyBrokenOff, ClientLeft
+from app.server.slices import Send, offers_zerocopy, send_slice
+
+log = logging.getLogger(__name__)
+
+_CACHE_STATUS = {
+    SourceKind.CACHE: "peerd; hit",
+    SourceKind.CONTAINERD: "peerd; fwd=miss; detail=containerd",
+    SourceKind.PEER: "peerd; fwd=miss; detail=peer",
+    SourceKind.UPSTREAM: "peerd; fwd=miss; detail=upstream",
+}
+
+
+class ContentAnswer(Response):
+    """A body that comes from slices of files.
+
+    `parts` are what goes out in order: bytes of our own (the borders of a multipart body), or the slices of one range.
+    `first` is the first slice of the first range, which is in hand. `life` is closed when the answer has ended.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        *,
+        first: Slice | None,
+        parts: Sequence[bytes | AsyncGenerator[Slice, None]],
+        transfer: Transfer,
+        transfers: Transfers,
+        life: AsyncExitStack,
+    ) -> None:
+        super().__init__(status_code=status, headers=dict(headers))
+        if "content-length" not in headers and "Content-Length" not in headers:
+            del self.headers["content-length"]
+        self._first = first
+        self._parts = parts
+        self._transfer = transfer
+        self._transfers = transfers
+        self._life = life
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        """Send it. Raises BodyBrokenOff where the rest can not be had."""
+        zerocopy = offers_zerocopy(scope) and "content-length" in self.headers
+        async with self._life:
+            try:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                for part in self._parts:
+                    if isinstance(part, bytes):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
+                        continue
+                    if self._first is not None:
+                        await self._send(self._first, send, zerocopy=zerocopy)
+                        self._first = None
+                    async for piece in part:
+                        await self._send(piece, send, zerocopy=zerocopy)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            except (ClientLeft, BodyBrokenOff):
+                raise
+            except (PeerdError, OSError) as error:
+                log.warning("answer %s broken off after %d bytes: %s", self._transfer.id, self._transfer.done, error)
+                raise BodyBrokenOff(str(error)) from error
+
+    async def _send(self, piece: Slice, send: Send, *, zerocopy: bool) -> None:
+        await send_slice(piece, send, zerocopy=zerocopy)
+        self._transfers.sent(self._transfer, piece.kind, piece.count)
+
+
+async def first_slice(
+    slices: AsyncGenerator[Slice, None], progress: Callable[[], int], patience_seconds: float | None
+) -> Slice | None:
+    """The first bytes, waited for as long as something comes in. Raises Unobtainable when nothing does for that long."""
+    loop = asyncio.get_running_loop()
+    seen, timer = progress(), None
+
+    def look_again() -> None:
+        nonlocal seen, timer
+        if patience_seconds is None:
+            return
+        if (now := progress()) != seen:
+            seen = now
+            limit.reschedule(loop.time() + patience_seconds)
+        timer = loop.call_later(patience_seconds / 10, look_again)
+
+    try:
+        async with asyncio.timeout(patience_seconds) as limit:
+            look_again()
+            return await anext(slices, None)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Unobtainable(f"no source made progress for {patience_seconds:g} s") from error
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+async def answer(
+    readable: Readable,
+    *,
+    size: int | None,
+    ranges: Sequence[ByteRange] | None,
+    headers: dict[str, str],
+    media_type: str,
+    patience_seconds: float | None,
+    transfer: Transfer,
+    transfers: Transfers,
+    life: AsyncExitStack,
+) -> Response:
+    """200, 206 or a multipart 206 for `ranges` of a content of `size` bytes; None where the size is not known.
+
+    `life` holds what must live as long as the answer; it is taken over when there is one.
+
+    Raises:
+        PeerdError: not even the first byte can be had; nothing was sent.
+    """
+    wanted: Sequence[ByteRange | None] = _whole(size) if ranges is None else ranges
+    generators = [await life.enter_async_context(aclosing(readable.slices(part))) for part in wanted]
+    first = await first_slice(generators[0], readable.progress, patience_seconds) if generators else None
+    if first is not None:
+        headers["Cache-Status"] = _CACHE_STATUS[first.kind]
+    parts: list[bytes | AsyncGenerator[Slice, None]] = list(generators)
+    if ranges is not None and len(ranges) > 1 and size is not None:
+        boundary = os.urandom(16).hex()
+        headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+        parts, length = _multipart(ranges, generators, boundary, media_type, size)
+        headers["Content-Length"] = str(length)
+    else:
+        headers["Content-Type"] = media_type
+        if ranges is not None:
+            headers["Content-Range"] = content_range(ranges[0], size)
+            headers["Content-Length"] = str(len(ranges[0]))
+        elif size is not None:
+            headers["Content-Length"] = str(size)
+    status = 200 if ranges is None else 206
+    return ContentAnswer(
+        status, headers, first=first, parts=parts, transfer=transfer, transfers=transfers, life=life.pop_all()
+    )
+
+
+def _whole(size: int | None) -> list[ByteRange | None]:
+    if size == 0:
+        return []
+    return [None if size is None else ByteRange(0, size)]
+
+
+def _multipart(
+    ranges: Sequence[ByteRange],
+    generators: Sequence[AsyncGenerator[Slice, None]],
+    boundary: str,
+    media_type: str,
+    size: int,
+) -> tuple[list[bytes | AsyncGenerator[Slice, None]], int]:
+    """The parts of a multipart/byteranges body (RFC 9110, section 14.6) and its length in bytes."""
+    parts: list[bytes | AsyncGenerator[Slice, None]] = []
+    length = 0
+    for one, generator in zip(ranges, generators, strict=True):
+        border = (
+            f"--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: {content_range(one, size)}\r\n\r\n".encode()
+        )
+        parts += [border, generator, b"\r\n"]
+        length += len(border) + len(one) + 2
+    end = f"--{boundary}--\r\n".encode()
+    return [*parts, end], length + len(end)

@@ -1,0 +1,117 @@
+"""Doors: listening sockets with an application behind each, and their life from bind to drain."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from app.server.sendfile import SendfileProtocol
+from app.settings import Address, TlsFiles
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_SECONDS = 75
+"""As nginx. Members' pools and containerd keep connections for longer than uvicorn's 5 s."""
+
+BACKLOG = 2048
+
+
+class DoorError(Exception):
+    """A door can not be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One open door. `address` names the port that was really bound."""
+
+    name: str
+    address: Address
+    server: uvicorn.Server
+
+
+def bind(name: str, address: Address) -> socket.socket:
+    """Listen at `address`. Raises DoorError, which says what is wrong with which option."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise DoorError(f"{name}: can not listen on {address}: {error.strerror or error}") from error
+
+
+@asynccontextmanager
+async def open_door(
+    name: str,
+    listener: socket.socket,
+    app: Callable[..., Any],
+    *,
+    tls: TlsFiles | None = None,
+    drain_seconds: float,
+) -> AsyncIterator[Door]:
+    """Serve `app` on `listener`; at the end, stop accepting and let running answers end for `drain_seconds`."""
+    config = uvicorn.Config(
+        app,
+        http=SendfileProtocol,
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        backlog=BACKLOG,
+    )
+    config.load()
+    if tls is not None:
+        config.ssl = server_context(tls)
+        # uvicorn asks this to know whether the scheme is https.
+        config.ssl_certfile, config.ssl_keyfile = str(tls.cert), str(tls.key)
+    server = _Server(config)
+    host, port = listener.getsockname()[:2]
+    serving = asyncio.get_running_loop().create_task(server.serve([listener]), name=f"door {name}")
+    try:
+        while not server.started:
+            if serving.done():
+                await serving
+                raise DoorError(f"{name}: the server ended at once")
+            await asyncio.sleep(0.005)
+        log.info("%s listens on %s", name, Address(host, port))
+        yield Door(name, Address(host, port), server)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: who runs several doors decides when they close."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        """Leave signals alone."""
+        yield
+
+
+def server_context(tls: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.3, and a certificate of the cluster's CA from whoever connects."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(tls.cert, tls.key)
+    context.load_verify_locations(tls.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def client_context(tls: TlsFiles) -> ssl.SSLContext:
+    """The same for who connects; the name to be checked is the pool's business."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_cert_chain(tls.cert, tls.key)
+    context.load_verify_locations(tls.ca)
+    return context

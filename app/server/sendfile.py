@@ -1,0 +1,176 @@
+"""Bytes from an open file to a socket without copying them.
+
+uvicorn's httptools protocol, with the ASGI message `http.response.zerocopysend` (ASGI specification, Extensions, Zero Copy
+Send) turned into sendfile(2).
+
+Owns: the raw socket beside uvicorn's transport. Both write to one connection, so the order is kept by hand: the head is held
+back until the first piece of body is known and goes out through the socket that the body takes, and the transport's own
+buffer is empty before the raw socket writes.
+
+uvicorn is pinned (pyproject.toml), because this touches what it does not promise: `HttpToolsProtocol._start_asgi_task`, and
+the cycle's `transport`, `chunked_encoding`, `expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds
+it to that. Over TLS the message is not offered; who answers sends pieces instead.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.errors import PeerdError
+
+log = logging.getLogger(__name__)
+
+ZEROCOPY = "http.response.zerocopysend"
+
+PIECE_BYTES = 4 << 20
+"""After so much the loop gets a turn, however fast the client reads."""
+
+STALLED_SECONDS = 60.0
+"""A client that takes no byte for so long is cut off."""
+
+
+class ClientLeft(PeerdError):
+    """The client closed the connection, or took no byte for too long."""
+
+
+class BodyBrokenOff(PeerdError):
+    """The rest of a body that was begun can not be had: the connection is closed in order, before its end."""
+
+
+class SendfileProtocol(HttpToolsProtocol):
+    """One connection. `raw` is None over TLS, and once the connection is lost."""
+
+    raw: socket.socket | None = None
+    _writable: "asyncio.Future[None] | None" = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A second handle on the connection's socket, for sendfile."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        if self.scheme == "http":
+            self.raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            self.raw.setblocking(False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake whoever waits for the socket, and close our handle."""
+        super().connection_lost(exc)
+        if self.raw is not None:
+            self._wake()
+            self.raw.close()
+            self.raw = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def with_sendfile(scope: Any, receive: Any, send: Any) -> None:
+            sender = _Sender(self, cycle, send)
+            if self.raw is not None:
+                scope.setdefault("extensions", {})[ZEROCOPY] = {}
+            try:
+                await app(scope, receive, sender.send)
+            except (ClientLeft, BodyBrokenOff) as reason:
+                log.debug("connection closed before the body's end: %s", reason)
+                cycle.disconnected = True
+                self.transport.close()
+
+        super()._start_asgi_task(cycle, with_sendfile)
+
+    async def writable(self) -> None:
+        """Return when the socket takes bytes again. Raises ClientLeft."""
+        if self.raw is None:
+            raise ClientLeft("the connection is closed")
+        self._writable = self.loop.create_future()
+        self.loop.add_writer(self.raw.fileno(), self._wake)
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._writable
+        except TimeoutError:
+            self.transport.abort()
+            raise ClientLeft(f"the client took no byte for {STALLED_SECONDS:.0f} s") from None
+        finally:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._writable is not None:
+            if self.raw is not None:
+                self.loop.remove_writer(self.raw.fileno())
+            if not self._writable.done():
+                self._writable.set_result(None)
+            self._writable = None
+
+    async def drained(self) -> None:
+        """Return when the transport's own buffer is empty."""
+        if self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(0)
+            await self.flow.drain()
+            self.transport.set_write_buffer_limits(HIGH_WATER_LIMIT)
+
+
+class _Head:
+    """Stands in for the transport while uvicorn writes a response's head."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+class _Sender:
+    """The `send` of one request."""
+
+    def __init__(self, protocol: SendfileProtocol, cycle: RequestResponseCycle, send: Any) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+        self._send = send
+        self._head = b""
+
+    async def send(self, message: Any) -> None:
+        if self._cycle.disconnected:
+            raise ClientLeft("the connection is closed")
+        if message["type"] == ZEROCOPY:
+            await self._send_file(message["file"], message["offset"], message["count"])
+        elif message["type"] == "http.response.start" and self._protocol.raw is not None:
+            head = _Head()
+            transport, self._cycle.transport = self._cycle.transport, head  # type: ignore[assignment]
+            try:
+                await self._send(message)
+            finally:
+                self._cycle.transport = transport
+            self._head = head.data
+        else:
+            head_data, self._head = self._head, b""
+            if head_data:
+                self._cycle.transport.write(head_data)
+            await self._send(message)
+
+    async def _send_file(self, fd: int, offset: int, count: int) -> None:
+        cycle, protocol = self._cycle, self._protocol
+        if cycle.chunked_encoding or count > cycle.expected_content_length:
+            raise RuntimeError("zerocopysend needs a Content-Length, and no more bytes than that")
+        await protocol.drained()
+        head, self._head = self._head, b""
+        while head:
+            head = head[await self._write(lambda raw, data=head: raw.send(data, socket.MSG_MORE)) :]
+        cycle.expected_content_length -= count
+        while count:
+            piece = min(count, PIECE_BYTES)
+            sent = await self._write(lambda raw, at=offset, size=piece: os.sendfile(raw.fileno(), fd, at, size))
+            if not sent:
+                raise BodyBrokenOff("the cache's file is shorter than what was to be sent")
+            offset, count = offset + sent, count - sent
+            if count and sent == piece:
+                await asyncio.sleep(0)
+
+    async def _write(self, write: Any) -> int:
+        while True:
+            if self._cycle.disconnected or self._protocol.raw is None:
+                raise ClientLeft("the connection is closed")
+            try:
+                return int(write(self._protocol.raw))
+            except BlockingIOError:
+                await self._protocol.writable()
+            except OSError as error:
+                raise ClientLeft(f"the connection broke: {error}") from error

@@ -1,0 +1,133 @@
+"""What uvicorn is held to: a body sent from a file is byte for byte that file's, in every mixture of messages."""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import pytest
+import uvicorn
+
+from app.server.sendfile import ZEROCOPY, BodyBrokenOff, SendfileProtocol
+
+
+@contextlib.asynccontextmanager
+async def served(app):
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http=SendfileProtocol, loop="none", lifespan="off", log_config=None, timeout_keep_alive=5
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve([listener]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        try:
+            yield listener.getsockname()
+        finally:
+            server.should_exit = True
+
+
+async def conversation(address, request: bytes, responses: int = 1) -> bytes:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request)
+    data = await asyncio.wait_for(reader.read(-1), 30)
+    writer.close()
+    await writer.wait_closed()
+    return data
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "data"
+    path.write_bytes(os.urandom(9 << 20))
+    fd = os.open(path, os.O_RDONLY)
+    yield fd, path.read_bytes()
+    os.close(fd)
+
+
+def app_sending(pieces, length):
+    async def app(scope, receive, send):
+        assert ZEROCOPY in scope["extensions"]
+        headers = [(b"content-length", b"%d" % length), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            else:
+                fd, offset, count = piece
+                await send({"type": ZEROCOPY, "file": fd, "offset": offset, "count": count})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def test_a_whole_file_larger_than_every_buffer(file):
+    fd, data = file
+    async with served(app_sending([(fd, 0, len(data))], len(data))) as address:
+        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body == data
+
+
+async def test_pieces_of_files_and_of_memory_in_any_order_keep_their_order(file):
+    fd, data = file
+    big = os.urandom(3 << 20)
+    pieces = [b"--part\r\n", (fd, 100, 5000), big, (fd, 0, 1 << 20), b"", (fd, 7 << 20, 2 << 20), b"--end"]
+    want = b"".join(p if isinstance(p, bytes) else data[p[1] : p[1] + p[2]] for p in pieces)
+    async with served(app_sending(pieces, len(want))) as address:
+        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.partition(b"\r\n\r\n")[2] == want
+
+
+async def test_two_requests_on_one_connection(file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
+        await send({"type": ZEROCOPY, "file": fd, "offset": int(scope["path"][1:]), "count": 1000})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(app) as address:
+        pipelined = b"GET /5 HTTP/1.1\r\nHost: x\r\n\r\nGET /77 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await conversation(address, pipelined)
+    first, second = answer.split(b"HTTP/1.1 200 OK")[1:]
+    assert first.endswith(data[5:1005])
+    assert second.endswith(data[77:1077])
+
+
+async def test_a_body_that_is_broken_off_ends_with_an_orderly_close(file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(data))]})
+        await send({"type": ZEROCOPY, "file": fd, "offset": 0, "count": 1 << 20})
+        raise BodyBrokenOff("no source has the rest")
+
+    async with served(app) as address:
+        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # a reset would raise here
+    assert answer.partition(b"\r\n\r\n")[2] == data[: 1 << 20]
+
+
+async def test_a_client_that_leaves_ends_the_answer(file):
+    fd, data = file
+    ended = asyncio.Event()
+
+    async def app(scope, receive, send):
+        try:
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 40))]}
+            )
+            while True:
+                await send({"type": ZEROCOPY, "file": fd, "offset": 0, "count": len(data)})
+        finally:
+            ended.set()
+
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1 << 20)
+        writer.close()
+        await asyncio.wait_for(ended.wait(), 30)
