@@ -139,6 +139,13 @@ class Gossip:
         """Everybody who is known, this member included, with those who failed or left of late."""
         return self._roster.members()
 
+    def keys_held_by(self, member: Member) -> int:
+        """How many keys the member can serve, by its filter's own count; 0 while its filter is not here."""
+        if member.id == self._me.id:
+            return len(self._replica.keys)
+        bloom = self._index.bloom(member.id)
+        return bloom.keys if bloom is not None else 0
+
     def member(self, name: str) -> Member | None:
         """The latest life of the member of this name, alive or not."""
         return self._roster.get(name)

@@ -340,12 +340,13 @@ class Replica:
 
     def _is_news(self, stamp: Stamp) -> bool:
         """Whether this is a live member's, and newer than what is here."""
-        if stamp.member == self.me:
-            if stamp > self._publisher.stamp:  # nobody but this member makes its versions: somebody is wrong
-                self._publisher.refute(stamp.epoch)
-            return False
         mine = self._versions.get(stamp.member)
-        return stamp.member in self._live and (mine is None or stamp > mine)
+        if mine is not None and stamp <= mine:
+            return False
+        if stamp.member == self.me:  # nobody but this member makes its versions: somebody is wrong
+            self._publisher.refute(stamp.epoch)
+            return False
+        return stamp.member in self._live
 
     def _compare(self, sender: MemberId, buckets: int, stamps: tuple[Stamp, ...], now: float) -> None:
         """The second step of a push/pull: ask for what is newer there, give what is newer here."""

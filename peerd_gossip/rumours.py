@@ -1,8 +1,9 @@
 """What is news here, and how often it is still to be told.
 
-A small delta is told as it is; of anything larger only the stamp is told, and who lacks it asks: so a filter or a
-long delta comes to each member about once, and not once for each time that it is told. Each piece of news is told in
-a few rounds and then dropped; whom it has missed by then, push/pull finds (replication.py).
+A small delta is told as it is, as long as there is little news: nothing is faster. Of anything larger, and of everything
+when there is much, only the stamp is told, and who lacks it asks. So it comes to each member about once, and not once
+for each time that it is told; and of several versions of one filter only the last is told. Each piece of news is told
+in a few rounds and then dropped; whom it has missed by then, push/pull finds (replication.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from peerd_gossip.member import MemberId
 from peerd_gossip.messages import Delta, Rumours, Stamp
 
-EAGER_KEYS_MAX = 16
+EAGER_KEYS_MAX = 4
+EAGER_DELTAS_MAX = 32
 DELTA_HEADER_BYTES = 24  # member, epoch, version and tags, on the wire
 STAMP_BYTES = 12
 
@@ -34,7 +36,8 @@ class RumourQueue:
 
     def tell(self, delta: Delta) -> None:
         """News of one delta."""
-        if len(delta.added) + len(delta.withdrawn) <= EAGER_KEYS_MAX:
+        small = len(delta.added) + len(delta.withdrawn) <= EAGER_KEYS_MAX
+        if delta.farewell or (small and len(self._deltas) < EAGER_DELTAS_MAX):
             self._deltas[delta.stamp] = (delta, self._rounds)
         else:
             self.tell_stamp(delta.stamp)

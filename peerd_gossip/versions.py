@@ -27,43 +27,39 @@ class VersionVector:
     """Stamps by member."""
 
     def __init__(self) -> None:
-        self._buckets: list[dict[MemberId, Stamp]] = [{} for _ in range(BUCKETS)]
+        self._stamps: dict[MemberId, Stamp] = {}
         self._sums = [0] * BUCKETS
 
     def __len__(self) -> int:
-        return sum(map(len, self._buckets))
+        return len(self._stamps)
 
     def __iter__(self) -> Iterator[Stamp]:
-        for bucket in self._buckets:
-            yield from bucket.values()
+        return iter(self._stamps.values())
 
     def __contains__(self, member: MemberId) -> bool:
-        return member in self._buckets[member % BUCKETS]
+        return member in self._stamps
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VersionVector) and self._buckets == other._buckets
+        return isinstance(other, VersionVector) and self._stamps == other._stamps
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def get(self, member: MemberId) -> Stamp | None:
         """Where the member's filter stands; None when there is none."""
-        return self._buckets[member % BUCKETS].get(member)
+        return self._stamps.get(member)
 
     def set(self, stamp: Stamp) -> None:
         """The member's filter stands here now."""
-        place = stamp.member % BUCKETS
-        before = self._buckets[place].get(stamp.member)
-        if before is not None:
-            self._sums[place] ^= stamp_hash(before)
-        self._sums[place] ^= stamp_hash(stamp)
-        self._buckets[place][stamp.member] = stamp
+        before = self._stamps.get(stamp.member)
+        change = stamp_hash(stamp) if before is None else stamp_hash(stamp) ^ stamp_hash(before)
+        self._sums[stamp.member % BUCKETS] ^= change
+        self._stamps[stamp.member] = stamp
 
     def remove(self, member: MemberId) -> Stamp | None:
         """Nothing is known of the member any more; returns where it stood."""
-        place = member % BUCKETS
-        before = self._buckets[place].pop(member, None)
+        before = self._stamps.pop(member, None)
         if before is not None:
-            self._sums[place] ^= stamp_hash(before)
+            self._sums[member % BUCKETS] ^= stamp_hash(before)
         return before
 
     def sums(self) -> tuple[int, ...]:
@@ -76,8 +72,6 @@ class VersionVector:
             1 << place for place, (mine, theirs) in enumerate(zip(self._sums, sums, strict=True)) if mine != theirs
         )
 
-    def within(self, buckets: int) -> Iterator[Stamp]:
+    def within(self, buckets: int) -> list[Stamp]:
         """All stamps in these buckets."""
-        for place in range(BUCKETS):
-            if buckets >> place & 1:
-                yield from self._buckets[place].values()
+        return [stamp for stamp in self._stamps.values() if buckets >> stamp.member % BUCKETS & 1]
