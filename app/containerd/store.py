@@ -12,13 +12,14 @@ Owns: the connection (containerd restarts whenever it likes, or is not there at 
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from app.containerd.advertise import resolutions
 from app.containerd.api import BlobAbsent, ContainerdApi, ContainerdUnavailable
 from app.containerd.blob_reader import BlobReader
 from app.containerd.checksums import ChunkChecksums
@@ -29,8 +30,10 @@ from app.containerd.manifest import MANIFEST_SIZE_BYTES_MAX, BlobDescriptor, chi
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor
 from app.content.digest import Digest
-from app.content.source import Content, Offer, Sink, SourceKind
-from app.errors import SourceUnavailable
+from app.content.key import ContentKey
+from app.content.names import Name, Resolution
+from app.content.source import Content, Offer, Sink, SourceKind, Stat
+from app.errors import BadRequest, SourceUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +71,7 @@ class StoreState:
 
 
 class ContainerdStore:
-    """What containerd holds and may share. A `Source` for shared digests.
+    """What containerd holds and may share. A `Source` for shared digests, and a `Catalogue` of them and of their tags.
 
     Args:
         socket: containerd's socket; absent is no error.
@@ -103,6 +106,7 @@ class ContainerdStore:
         self._api: ContainerdApi | None = None
         self._version: str | None = None
         self._shared = Inventory()
+        self._names: dict[Name, Resolution] = {}
         self._children: dict[Digest, tuple[BlobDescriptor, ...]] = {}
         # Listed by containerd, but not to be had: until the next regular look, since it may be pulled again meanwhile.
         self._unreadable: set[Digest] = set()
@@ -136,6 +140,23 @@ class ContainerdStore:
     def tagged(self, reference: str) -> Digest | None:
         """What containerd has under `registry/repository:tag`, if shared. The registry may have moved the tag since."""
         return self._shared.tags.get(reference)
+
+    def remembered(self, name: Name) -> Resolution | None:
+        """The same for a name as members speak of it."""
+        return self._names.get(name)
+
+    async def resolve(self, name: Name) -> Resolution | None:
+        """See `Catalogue.resolve`."""
+        return self.remembered(name)
+
+    async def find(self, keys: Sequence[ContentKey]) -> Stat | None:
+        """See `Catalogue.find`; only a key that is a digest alone can be known here."""
+        for key in keys:
+            with suppress(BadRequest):
+                blob = self.shared(Digest.parse(key.text))
+                if blob is not None:
+                    return Stat(blob.size, None, blob.media_type)
+        return None
 
     def state(self) -> StoreState:
         """For the status page and the doctor."""
@@ -325,6 +346,7 @@ class ContainerdStore:
         change = difference(self._shared, inventory)
         self._shared = inventory
         if change:
+            self._names = resolutions(inventory)
             _log.debug("containerd: %d blobs more, %d fewer", len(change.added), len(change.removed))
             self._on_change(change)
 

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.containerd.advertise import keys_gone, keys_held, resolutions
 from app.containerd.checksums import ChunkChecksums
 from app.containerd.events import Coalescer
-from app.containerd.inventory import Inventory, SharedBlob, difference
+from app.containerd.inventory import Change, Inventory, SharedBlob, difference
+from app.content import advertised
 from app.content.digest import Digest
+from app.content.names import Name, Resolution
 
 
 async def test_a_burst_of_touches_is_one_burst() -> None:
@@ -81,6 +84,16 @@ def test_a_difference_leads_from_one_inventory_to_the_other(before: Inventory, a
     tags |= change.tags_added
     assert (blobs, tags) == (after.blobs, after.tags)
     assert bool(change) is (before != after)
+
+
+def test_what_the_others_are_told_is_what_they_look_for() -> None:
+    blob = SharedBlob(DIGESTS[0], 7, "type")
+    change = Change((blob,), (DIGESTS[1],), {"ghcr.io/org/app:v1": DIGESTS[0]}, ("ghcr.io/org/app:v0",))
+    names = {tag: Name.of_tag("ghcr.io", "org/app", tag) for tag in ("v0", "v1")}
+    assert keys_held(change) == [str(DIGESTS[0]), advertised.name(names["v1"].identity)]
+    assert keys_gone(change) == [str(DIGESTS[1]), advertised.name(names["v0"].identity)]
+    inventory = Inventory({DIGESTS[0]: blob}, change.tags_added)
+    assert resolutions(inventory) == {names["v1"]: Resolution(7, DIGESTS[0], "type")}
 
 
 @pytest.mark.parametrize("inventory", [Inventory(), Inventory({DIGESTS[0]: SharedBlob(DIGESTS[0], 1, "a")}, {})])

@@ -15,6 +15,7 @@ from app.containerd.store import ContainerdStore, Timing
 from app.content.byte_range import ByteRange
 from app.content.digest import Digest
 from app.content.key import ContentKey
+from app.content.names import Name, Resolution
 from app.content.source import Content, SourceKind, Stat
 from app.errors import SourceUnavailable
 from tests.containerd.daemon import Containerd
@@ -112,6 +113,12 @@ async def test_what_was_there_before_is_advertised_with_sizes_types_and_tags(set
             assert setting.advertised.blobs[digest] == SharedBlob(digest, len(data), image.media_types[digest])
         assert setting.advertised.tags == {NAME: image.target, "example.local/test/app:latest": image.target}
         assert store.tagged(NAME) == image.target
+        resolution = await store.resolve(Name.of_tag("example.local", "test/app", "v1"))
+        assert resolution == Resolution(len(image.blobs[image.target]), image.target, image.media_types[image.target])
+        assert await store.resolve(Name.of_tag("example.local", "test/app", "v2")) is None
+        keys = [ContentKey("url:x"), ContentKey.of_unverified(image.config, "h"), ContentKey.of_digest(image.config)]
+        assert await store.find(keys) == Stat(len(image.blobs[image.config]), None, image.media_types[image.config])
+        assert await store.find(keys[:2]) is None
         assert store.inventory().blobs == setting.advertised.blobs
         state = store.state()
         assert state.version is not None
