@@ -4,6 +4,7 @@ Owns: the seam between the guard's addresses and urllib3. The name goes into SNI
 goes to the address; no resolver is asked in between.
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -113,8 +114,11 @@ def reason(error: Exception) -> str:
         return f"its certificate is not believed: {error.verify_message}; --upstream-ca names a CA file"
     if isinstance(error, TimeoutError):
         return "timed out"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS fails: {error.reason}"
+    # The number's own text: asyncio puts the address into `strerror`, which is said already.
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
     cause = error.__cause__ or error.__context__
     if isinstance(cause, Exception) and cause is not error:
         return reason(cause)

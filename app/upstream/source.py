@@ -21,7 +21,7 @@ from app.errors import RangesUnsupported, SourceUnavailable, UpstreamUnavailable
 from app.upstream.blob_store import BlobStore
 from app.upstream.body import check_part, check_whole, pour
 from app.upstream.config import RegistryNames, UpstreamConfig, policy
-from app.upstream.connections import ByteConnections, IdleConnections, Receive
+from app.upstream.connections import ByteConnections, IdleConnections
 from app.upstream.control import ControlClient
 from app.upstream.credentials import CredentialFile
 from app.upstream.exchange import Answer, Hop, Send
@@ -156,42 +156,51 @@ class UpstreamSource:
         """
         anything = Stat(size=None, validator=None, ranged=False)
 
-        def receive(answer: Answer, response: HTTPResponse) -> bool:
+        def check(answer: Answer) -> None:
             check_whole(answer, anything, immutable=False)
-            return pour(response, sink, None)
 
-        answer = await self._exchange(location, _IDENTITY, receive)
-        check_whole(answer, anything, immutable=False)
+        await self._transfer(location, _IDENTITY, check, lambda response: pour(response, sink, None))
 
     async def fetch(self, content: Content, location: Location, span: ByteRange, sink: Sink) -> None:
         """Put `span` of `content` into `sink`; what an offer does, without its backing off."""
         stat, immutable = content.stat, isinstance(location, BlobInRegistry)
         if not stat.ranged and span.start > 0:
             raise RangesUnsupported(f"upstream of {location} can only be read from the beginning")
-        if not stat.ranged or span.covers(content.size):
+        whole = span.covers(content.size) or not stat.ranged
 
-            def receive(answer: Answer, response: HTTPResponse) -> bool:
+        def check(answer: Answer) -> None:
+            if whole:
                 check_whole(answer, stat, immutable=immutable)
-                return pour(response, sink, len(span), from_whole=not span.covers(content.size))
-
-            answer = await self._exchange(location, _IDENTITY, receive)
-            check_whole(answer, stat, immutable=immutable)
-        else:
-
-            def receive(answer: Answer, response: HTTPResponse) -> bool:
+            else:
                 check_part(answer, span, stat, immutable=immutable)
-                return pour(response, sink, len(span))
 
-            answer = await self._exchange(location, _part_headers(span, stat, immutable=immutable), receive)
-            check_part(answer, span, stat, immutable=immutable)
+        await self._transfer(
+            location,
+            _IDENTITY if whole else _part_headers(span, stat, immutable=immutable),
+            check,
+            lambda response: pour(response, sink, len(span), from_whole=whole and not span.covers(content.size)),
+        )
 
-    async def _exchange(self, location: Location, headers: Mapping[str, str], receive: Receive) -> Answer:
+    async def _transfer(
+        self,
+        location: Location,
+        headers: Mapping[str, str],
+        check: Callable[[Answer], None],
+        take: Callable[[HTTPResponse], bool],
+    ) -> None:
+        """Ask for bytes; `check` judges each final answer, and `take` takes the body of one that passed, in a thread."""
+
+        def receive(answer: Answer, response: HTTPResponse) -> bool:
+            check(answer)
+            return take(response)
+
         async def send(hop: Hop) -> Answer:
             return await self._connections.exchange(hop, headers, receive)
 
         try:
-            return await self._ask(location, send, self._patience.begin(quick_retries=0))
+            check(await self._ask(location, send, self._patience.begin(quick_retries=0)))
         except UpstreamUnavailable as error:
+            # Another try, or a member that has it by now, may do better; only a busy upstream wants to be left alone.
             if error.retry_after_seconds is not None:
                 raise
             raise SourceUnavailable(str(error)) from error
