@@ -118,8 +118,12 @@ def wait_until_agreed(nodes: list[RunningNode]) -> bool:
 
 
 def _start(name: str, arguments: list[str], http_address: str, gossip_address: str, log: Path) -> RunningNode:
-    # Options of the demo's own environment are not meant for its nodes.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PEERD_")}
+    # Neither options nor proxies of the demo's own environment are meant for its nodes.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PEERD_") and not name.lower().endswith("_proxy")
+    }
     command = [sys.executable, "-m", "app.demo.child", str(os.getpid()), "serve", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - this program itself

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import click
+import rich.box
 from rich.console import Console
 from rich.table import Table
 
@@ -85,10 +86,7 @@ def _play(
 
 
 def _show(act: Act, console: Console) -> None:
-    table = Table(title=act.title, title_justify="left")
-    table.add_column("node")
-    for heading in ("seconds", "bytes", "cache", "peers", "upstream", "from peers", "verified"):
-        table.add_column(heading, justify="right")
+    table = _table(act.title, "node", "seconds", "bytes", "cache", "peers", "upstream", "peers %", "verified")
     for row in act.rows:
         table.add_row(
             row.node,
@@ -99,19 +97,27 @@ def _show(act: Act, console: Console) -> None:
             row.checked,
         )
     console.print(table)
-    sent = Table(
-        "blob", "size", "requests", "sent", "copies", title="what the registry sent for it", title_justify="left"
-    )
-    for column in sent.columns[1:]:
-        column.justify = "right"
+    sent = _table("what the registry sent for it", "blob", "size", "requests", "sent", "copies")
     for blob in act.blobs:
         sent.add_row(blob.name, bytes_text(blob.size), str(blob.requests), bytes_text(blob.sent), f"{blob.copies:.2f}")
     console.print(sent)
-    console.print(f"Upstream copies: {act.copies:.2f}\n")
+    console.print(
+        f"Upstream copies: {act.copies:.2f}. The nodes took {bytes_text(act.received('upstream'))} from upstream and "
+        f"{bytes_text(act.received('peer'))} from each other.\n"
+    )
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    """Narrow enough for 80 columns: a name, then numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _keep(nodes: list[RunningNode], registry: Registry, directory: Path, console: Console) -> None:
-    table = Table("node", "page and API", "pid", "log", title="still running", title_justify="left")
+    table = Table("node", "page and API", "pid", "log", title="still running", box=rich.box.SIMPLE_HEAD)
     for node in nodes:
         table.add_row(node.name, f"http://{node.http_address}/", str(node.process.pid), str(node.log))
     console.print(table)

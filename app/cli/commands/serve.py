@@ -1,5 +1,6 @@
 """`peerd serve`: one node, until it is told to end."""
 
+import os
 import sys
 
 import click
@@ -27,4 +28,4 @@ def command(settings: Settings) -> None:
     # Web framework and gRPC are loaded for the node alone, not for the help of the other commands.
     from app.main import serve  # noqa: PLC0415
 
-    sys.exit(serve(settings))
+    sys.exit(serve(settings, dict(os.environ)))
