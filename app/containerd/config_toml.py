@@ -24,6 +24,10 @@ _PLUGINS = ("io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri", "cri")
 _FILES_MAX = 100
 
 
+USUAL_MIRROR_FOLDER = Path("/etc/containerd/certs.d")
+"""As containerd's documentation and every installer have it."""
+
+
 class ConfigUnreadable(PeerdError):
     """The file, or one that it imports, is missing, can not be read, or is no TOML; containerd could not start with it."""
 
@@ -62,6 +66,15 @@ def read_config(path: Path) -> ContainerdConfig:
         mirrors=tuple(_table(registry, "mirrors")),
         tls=tuple(name for name in configs if _table(_table(configs, name), "tls")),
     )
+
+
+def first_mirror_folder(path: Path) -> Path:
+    """Where mirror files belong: the first folder of `config_path`, or the usual one where the file does not say."""
+    try:
+        folders = read_config(path).config_path
+    except ConfigUnreadable:
+        folders = ()
+    return folders[0] if folders else USUAL_MIRROR_FOLDER
 
 
 def plugin_section(version: int) -> str:

@@ -126,6 +126,12 @@ class HostsDir:
                     found.append(MirrorFile(file.parent.name, text, hosts_toml.is_installed(text)))
         return found
 
+    def ours(self) -> list[str]:
+        """Folders that have something to be put back. Raises HostsDirRefused."""
+        with self._reporting("all registries"):
+            recorded = {path.name for path in self.path.glob("[!.]*") if path.is_dir() and _record(path) is not None}
+        return sorted(recorded | {file.folder for file in self.files() if file.installed})
+
     def file(self, registry: RegistryName) -> MirrorFile | None:
         """What containerd reads for a registry: its own file, or that of `_default`. Raises HostsDirRefused."""
         with self._reporting(registry.text):
