@@ -108,7 +108,7 @@ class UpstreamSource:
         idle = IdleConnections()
         shown: Remembered[str | None] = Remembered()
         found: Remembered[UpstreamUrl] = Remembered()
-        async with client, shown, found:
+        async with client:
             tokens = Tokens(client, guard, credentials, shown)
             try:
                 yield cls(
@@ -120,7 +120,7 @@ class UpstreamSource:
                     patience=patience,
                 )
             finally:
-                await asyncio.to_thread(idle.close)
+                idle.close()
 
     def offers(self, content: Content, chunk: int) -> Iterator[Offer]:  # noqa: ARG002 -- upstream has all chunks alike
         """Up to three tries; none where it is not known where upstream has the content."""

@@ -85,13 +85,14 @@ class Tokens:
             UpstreamUnavailable: it can not be, or answers with nonsense.
             UpstreamRefused: it does not take the credential.
         """
+        return await self._remembered.once(asker.key, lambda: self._fresh(asker, refusal, shown, waiting))
+
+    async def _fresh(self, asker: Asker, refusal: Answer, shown: str | None, waiting: Waiting) -> str | None:
+        # Within the one flight, so that nobody forgets what another has just learnt.
         known = await self._remembered.get(asker.key)
         if known is not None and known != shown:
             return known
         await self._remembered.forget(asker.key)
-        return await self._remembered.once(asker.key, lambda: self._fresh(asker, refusal, shown, waiting))
-
-    async def _fresh(self, asker: Asker, refusal: Answer, shown: str | None, waiting: Waiting) -> str | None:
         offered = challenges(refusal.headers.get("WWW-Authenticate"))
         credential = await self._credential(asker)
         for challenge in offered:
