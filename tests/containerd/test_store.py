@@ -23,6 +23,8 @@ from tests.containerd.oci import OciImage, build_image
 
 NAME = "example.local/test/app:v1"
 EVERYTHING = ShareRule()
+# No look but those that events cause.
+EVENTS_ONLY = Timing(settle_seconds=3600.0, look_interval_seconds=3600.0)
 WITHDRAWN_SECONDS_MAX = 5.0
 
 
@@ -146,7 +148,7 @@ async def test_an_unpacked_layer_that_was_discarded_is_a_hole(setting: Setting) 
 async def test_an_image_that_comes_is_advertised_and_one_that_goes_is_withdrawn(setting: Setting) -> None:
     first, second = build_image(seed=1), build_image(seed=2)
     setting.add(first, NAME)
-    async with setting.store().running() as store:
+    async with setting.store(timing=EVENTS_ONLY).running() as store:
         await setting.until_shared(first.digests)
         await asyncio.to_thread(setting.add, second, "example.local/test/other:v1")
         await setting.until_shared(first.digests | second.digests)
@@ -162,7 +164,7 @@ async def test_an_image_that_comes_is_advertised_and_one_that_goes_is_withdrawn(
 async def test_content_that_is_deleted_is_withdrawn(setting: Setting) -> None:
     image = build_image()
     setting.add(image, NAME)
-    async with setting.store().running():
+    async with setting.store(timing=EVENTS_ONLY).running():
         await setting.until_shared(image.digests)
         await asyncio.to_thread(setting.containerd.ctr, "content", "rm", image.layers[1])
         await setting.until_shared(image.digests - {image.layers[1]})
@@ -171,7 +173,7 @@ async def test_content_that_is_deleted_is_withdrawn(setting: Setting) -> None:
 async def test_layers_of_an_image_that_stays_are_not_withdrawn(setting: Setting) -> None:
     image = build_image()
     setting.add(image, NAME, "example.local/test/app:v2")
-    async with setting.store().running():
+    async with setting.store(timing=EVENTS_ONLY).running():
         await setting.until_shared(image.digests)
         await asyncio.to_thread(setting.containerd.ctr, "images", "rm", NAME)
         await eventually(lambda: NAME not in setting.advertised.tags, "tag withdrawn")
