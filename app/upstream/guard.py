@@ -159,14 +159,14 @@ class Guard:
 
     def url(self, text: str) -> UpstreamUrl:
         """The URL that a client wrote. Memory only. Raises BadRequest or UpstreamForbidden."""
-        with self._counted():
+        with self.counted():
             url = UpstreamUrl.parse(text)
             self._admit(url)
             return url
 
     def redirected(self, url: UpstreamUrl, location: str) -> UpstreamUrl:
         """Where `url` redirects to. Memory only. Raises UpstreamForbidden, or UpstreamUnavailable for nonsense."""
-        with self._counted():
+        with self.counted():
             try:
                 target = url.redirected(location)
             except BadRequest as error:
@@ -185,11 +185,20 @@ class Guard:
             UpstreamForbidden: none of them may.
             UpstreamUnavailable: the name has none, or DNS does not answer.
         """
-        with self._counted():
+        with self.counted():
             self._policy.standing(host, port)
             address = literal(host)
             found = [address] if address is not None else await self._looked_up(host, port)
             return self._policy.judged(host, port, found)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts the refusal that leaves this block; for rules that stand elsewhere. Not to be nested."""
+        try:
+            yield
+        except UpstreamForbidden as refusal:
+            self._on_refused(refusal.reason)
+            raise
 
     async def _looked_up(self, host: str, port: int) -> Sequence[Address]:
         try:
@@ -207,14 +216,6 @@ class Guard:
         self._policy.standing(url.origin.host, url.origin.port)
         if self.proxy_for(url) is not None:
             self._policy.judge_name_behind_proxy(url.origin.host, url.origin.port)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        try:
-            yield
-        except UpstreamForbidden as refusal:
-            self._on_refused(refusal.reason)
-            raise
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:

@@ -107,7 +107,8 @@ class Registry:
         return hop, answer
 
     def _url(self, registry: str, repository: str, tail: str) -> UpstreamUrl:
-        base = self._names.base(registry)
+        with self._guard.counted():
+            base = self._names.base(registry)
         return self._guard.url(f"{str(base).rstrip('/')}/v2/{normal_repository(registry, repository)}/{tail}")
 
 

@@ -134,10 +134,11 @@ class Tokens:
     def _realm(self, asker: Asker, challenge: Challenge, credential: Credential | None) -> UpstreamUrl:
         realm = self._guard.redirected(asker.url, challenge.parameters["realm"])
         if asker.url.origin.scheme == "https" and realm.origin.scheme != "https" and credential is not None:
-            raise UpstreamForbidden(
-                f"{asker.url.origin} wants its credential shown to {realm.origin}, in the clear; it is not",
-                reason="redirect",
-            )
+            with self._guard.counted():
+                raise UpstreamForbidden(
+                    f"{asker.url.origin} wants its credential shown to {realm.origin}, in the clear; it is not",
+                    reason="redirect",
+                )
         return realm
 
     async def _get(self, hop: Hop) -> Answer:

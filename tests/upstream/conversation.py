@@ -1,6 +1,7 @@
 """A server on loopback that says exactly what a test tells it to, and remembers what it was asked."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Wire:
             pass
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Script = Callable[[Asked, Wire], Awaitable[None]]
 
 
@@ -91,6 +93,31 @@ def part(data: bytes, asked: Asked, **headers: str) -> bytes:
 
 
 @asynccontextmanager
+async def listening(serve: Serve, *, ssl=None) -> AsyncIterator[int]:
+    """The port of a server on loopback; at the end its connections are cut and their handlers waited for."""
+    handlers: dict[asyncio.Task, asyncio.StreamWriter] = {}
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handlers[asyncio.current_task()] = writer
+        await serve(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        del handlers[asyncio.current_task()]
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=ssl)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        # Again and again: a connection that was just accepted gets its handler at the next turn.
+        while handlers:
+            for writer in handlers.values():
+                writer.transport.abort()
+            await asyncio.wait(handlers, timeout=0.1)
+
+
+@asynccontextmanager
 async def upstream(script: Script, *, ssl=None) -> AsyncIterator[Upstream]:
     """A server that answers each request by `script`, on connections that stay open unless the script ends them."""
     running = Upstream(0)
@@ -109,13 +136,8 @@ async def upstream(script: Script, *, ssl=None) -> AsyncIterator[Upstream]:
                 asked = Asked(method, target, headers, body)
                 running.asked.append(asked)
                 await script(asked, wire)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, OSError):
             pass
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ssl)
-    running.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with listening(serve, ssl=ssl) as running.port:
         yield running
-        server.close()
