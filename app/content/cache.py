@@ -222,10 +222,11 @@ class ChunkCache:
         return self._write(Entry(replace(meta, verified=meta.digest is not None), None), data)
 
     def _write(self, entry: Entry, data: bytes) -> Entry:
+        file = entry.file()  # Held: it is closed with the last reference to it.
         for index in range(entry.meta.chunks):
             span = entry.span(index)
             piece = data[span.start : span.stop]
-            os.pwrite(entry.file().fileno(), piece, span.start)
+            os.pwrite(file.fileno(), piece, span.start)
             self.commit(entry, index, hashlib.sha256(piece).digest())
         return entry
 
