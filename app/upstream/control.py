@@ -5,6 +5,7 @@ that connections are still kept by name: two names at one address never share a 
 for one of them.
 """
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,11 +30,22 @@ _IDLE_SECONDS_MAX = 50.0
 
 
 class ControlClient:
-    """Sends one request and reads one short answer; follows nothing and retries nothing."""
+    """Sends one request and reads one short answer; follows nothing and retries nothing.
+
+    Beside the time-outs for progress there is one for the whole: a server that sends a header byte now and then makes
+    progress for ever.
+    """
 
     def __init__(
-        self, guard: Guard, tls: ssl.SSLContext, *, connect_timeout_seconds: float, read_timeout_seconds: float
+        self,
+        guard: Guard,
+        tls: ssl.SSLContext,
+        *,
+        connect_timeout_seconds: float,
+        read_timeout_seconds: float,
+        answer_timeout_seconds: float,
     ) -> None:
+        self._answer_timeout_seconds = answer_timeout_seconds
         self._guard = guard
         self._timeout = httpx.Timeout(read_timeout_seconds, connect=connect_timeout_seconds)
         self._tls = tls
@@ -75,11 +87,14 @@ class ControlClient:
             extensions={"timeout": self._timeout.as_dict(), _TARGET: hop.url.target.encode("ascii")},
         )
         try:
-            answer = await self._client(proxy).send(request, stream=True)
-            try:
-                return Answer(answer.status_code, answer.headers, await _short_body(answer, body_bytes_max))
-            finally:
-                await answer.aclose()
+            async with asyncio.timeout(self._answer_timeout_seconds):
+                answer = await self._client(proxy).send(request, stream=True)
+                try:
+                    return Answer(answer.status_code, answer.headers, await _short_body(answer, body_bytes_max))
+                finally:
+                    await answer.aclose()
+        except TimeoutError as error:
+            raise UpstreamUnavailable(f"{origin} does not end its answer") from error
         except httpx.TransportError as error:
             raise UpstreamUnavailable(f"{origin} can not be asked: {reason(error)}") from error
 

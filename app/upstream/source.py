@@ -74,6 +74,7 @@ class UpstreamSource:
         resolve: Resolve = resolve,
         connect_timeout_seconds: float = 3.0,
         read_timeout_seconds: float = 5.0,
+        answer_timeout_seconds: float = 30.0,
     ) -> AsyncIterator[Self]:
         """Upstream by these options, until the block ends.
 
@@ -85,6 +86,7 @@ class UpstreamSource:
             resolve: DNS.
             connect_timeout_seconds: for TCP, and for TLS.
             read_timeout_seconds: without progress.
+            answer_timeout_seconds: for a whole answer to a control call; 4 MiB at 140 KiB/s take as long.
         """
         silence_libraries()
         patience = patience or Patience()
@@ -104,6 +106,7 @@ class UpstreamSource:
             await asyncio.to_thread(_tls, config),
             connect_timeout_seconds=connect_timeout_seconds,
             read_timeout_seconds=read_timeout_seconds,
+            answer_timeout_seconds=answer_timeout_seconds,
         )
         idle = IdleConnections()
         shown: Remembered[str | None] = Remembered()

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from app.content.source import Stat
@@ -115,6 +117,19 @@ async def test_a_connection_that_is_refused_is_tried_again_and_then_unavailable(
     assert error.value.retry_after_seconds is None
     assert len(time.slept) == 2
     assert "SECRET" not in str(error.value)
+
+
+async def test_an_answer_that_never_ends_is_given_up_though_it_makes_progress(opened) -> None:
+    async def script(asked: Asked, wire: Wire) -> None:
+        await wire.send(b"HTTP/1.1 200 OK\r\n")
+        while not wire.writer.is_closing():
+            await wire.send(b"X: y\r\n")
+            await asyncio.sleep(0.01)
+
+    source = await opened(answer_timeout_seconds=0.2)
+    async with upstream(script) as store:
+        with pytest.raises(UpstreamUnavailable, match="does not end"):
+            await source.stat(file(f"{store.url}/x"))
 
 
 async def test_one_reset_is_no_failure(source: UpstreamSource) -> None:
