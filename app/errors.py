@@ -3,6 +3,7 @@
 PeerdError
 ├── SourceError                 another source may still have the bytes
 │   ├── SourceUnavailable           refused, timed out, busy, or does not have it after all
+│   ├── NotNow                      whoever has it is busy, and nobody waits for it: take something else
 │   ├── SourceLied                  checksum, digest, length or position is wrong: its conduct is remembered
 │   └── RangesUnsupported           it has the bytes, but only from the beginning on
 ├── ContentError                no source can help
@@ -32,6 +33,10 @@ class SourceError(PeerdError):
 
 class SourceUnavailable(SourceError):
     """The source refused, timed out, is busy, or does not have the bytes after all."""
+
+
+class NotNow(SourceError):
+    """Whoever has the bytes is busy; as nobody waits for them, something else is fetched first."""
 
 
 class SourceLied(SourceError):

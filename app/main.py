@@ -20,6 +20,7 @@ from app import __version__
 from app.api.routers import routers
 from app.content.cache import CacheLocked, ChunkCache
 from app.content.flight import Flights
+from app.content.in_order import InOrder
 from app.content.library import Library
 from app.content.manifests import Manifests
 from app.content.names import NameTable
@@ -27,6 +28,7 @@ from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.reader import Reader
 from app.content.resolver import Resolver
+from app.content.source import Asker
 from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.errors import PeerdError
@@ -35,18 +37,28 @@ from app.observability.instrument import instrument
 from app.observability.metrics import Metrics
 from app.observability.request import RequestStory
 from app.observability.transfers import Transfers
+from app.operations.bring import Bringer
+from app.operations.others import Alone, OtherNode, Others
+from app.operations.preheat import Preheats
+from app.operations.purge import Purger, Purges
 from app.routes import answers
 from app.routes.node import Node
 from app.server.doors import DoorError, bind, client_context, open_door
 from app.server.operations_only import operations_only
 from app.settings import Address, Settings, TlsFiles
+from app.swarm.admission import Admission
 from app.swarm.advertiser import Advertiser
 from app.swarm.door import PeerDoor
+from app.swarm.knowledge import Knowledge
+from app.swarm.leases import Leases
+from app.swarm.order_door import OrderDoor
+from app.swarm.orders import MembersAtTheDoor
 from app.swarm.peer_client import PeerClient
-from app.swarm.peers import PeerSource
+from app.swarm.peers import Peers
 from app.swarm.ranking import Conduct
+from app.swarm.swarm import Swarm
 from app.upstream import Proxies, RegistryNames, UpstreamConfig, UpstreamSource
-from peerd_gossip import Gossip, GossipConfig, GossipError, Member, StaticMembership
+from peerd_gossip import Gossip, GossipConfig, GossipError, Member, StaticMembership, key_hash
 from peerd_gossip import TlsFiles as GossipTls
 
 log = logging.getLogger("peerd")
@@ -116,30 +128,50 @@ async def running(settings: Settings, environ: dict[str, str] | None = None) -> 
         )
         config = _upstream_config(settings, environ or {})
         upstream = await stack.enter_async_context(
-            UpstreamSource.open(config, threads.fetch, on_refused=metrics.refused)
+            UpstreamSource.open(config, threads.upstream, on_refused=metrics.refused)
         )
         gossip = await _gossip(stack, settings, peer.getsockname()[1]) if peer else None
-        peers = [_peers(stack, settings, gossip, threads, metrics)] if gossip else []
+        client = _peer_client(stack, settings)
+        peers = [_peers(gossip, client, threads, metrics)] if gossip else []
+        asker: Asker = InOrder([upstream])
+        if peers:
+            asker = Swarm(peers[0], [], upstream, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics)
 
         tasks = await stack.enter_async_context(Tasks())
-        flights = Flights(cache, [*peers, upstream], tasks=tasks, received=metrics.came_in)
+        flights = Flights(cache, asker, tasks=tasks, received=metrics.came_in)
         proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
-        prefetcher = Prefetcher(cache, flights, tasks=tasks, enabled=settings.prefetch)
+        prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=settings.prefetch)
         reader = Reader(cache, flights, proofs, prefetcher)
         resolver = Resolver(NameTable(cache.layout), peers, ttl_seconds=settings.tag_ttl)
         _advertise(cache, resolver, gossip)
 
         pull_through = settings.pull_through
+        library = Library(cache, reader, resolver, peers, upstream, pull_through=pull_through)
+        manifests = Manifests(cache, reader, resolver, peers, upstream, pull_through=pull_through)
+        registry_hosts = RegistryNames(config).netlocs()
+        purger = Purger(cache, resolver, threads=threads, registry_hosts=registry_hosts)
+        others: Others = Alone()
+        if gossip is not None:
+            others = await stack.enter_async_context(MembersAtTheDoor(gossip, client))
+        preheats = Preheats(
+            OtherNode(settings.node_name, settings.zone or ""),
+            Bringer(cache, library, manifests, registry_hosts=registry_hosts, is_announced=_announced_in(gossip)),
+            others,
+            tasks=await stack.enter_async_context(Tasks()),
+            rng=_chance(),
+        )
         node = Node(
             settings=settings,
             version=__version__,
             cache=cache,
-            library=Library(cache, reader, resolver, peers, upstream, pull_through=pull_through),
-            manifests=Manifests(cache, reader, resolver, peers, upstream, pull_through=pull_through),
+            library=library,
+            manifests=manifests,
+            purges=Purges(settings.node_name, purger, others),
+            preheats=preheats,
             transfers=Transfers(sent=lambda kind, count: metrics.served[kind].inc(count)),
             metrics=metrics,
             gossip=gossip,
-            registry_hosts=RegistryNames(config).netlocs(),
+            registry_hosts=registry_hosts,
             started_at=time.time(),
             state="starting",
             doors=dict.fromkeys(("http", "metrics", "peer", "gossip")),
@@ -149,7 +181,7 @@ async def running(settings: Settings, environ: dict[str, str] | None = None) -> 
         app = application(node)
         drain = settings.drain_timeout
         doors: dict[str, tuple[socket.socket | None, Callable[..., Any], TlsFiles | None, float]] = {
-            "peer": (peer, _peer_door(node, threads), settings.tls, drain),
+            "peer": (peer, _peer_door(node, flights, threads, OrderDoor(purger, preheats)), settings.tls, drain),
             "metrics": (ops, operations_only(app), None, 0),
             "http": (http, RequestStory(app, node=settings.node_name), None, drain),
         }
@@ -192,27 +224,52 @@ async def _gossip(stack: AsyncExitStack, settings: Settings, peer_port: int) -> 
     )
 
 
-def _peers(stack: AsyncExitStack, settings: Settings, gossip: Gossip, threads: Threads, metrics: Metrics) -> PeerSource:
+def _peer_client(stack: AsyncExitStack, settings: Settings) -> PeerClient:
     tls = settings.tls
     client = PeerClient(settings.node_name, tls=(lambda: client_context(tls)) if tls else None)
     stack.callback(client.close)
-    conduct = Conduct(time.monotonic, random.Random())  # noqa: S311 -- chance spreads load, it keeps no secret
-    return PeerSource(gossip, client, conduct, chunk_size=settings.chunk_size, executor=threads.fetch, metrics=metrics)
+    return client
 
 
-def _peer_door(node: Node, threads: Threads) -> Callable[..., Any]:
+def _chance() -> random.Random:
+    """Chance that spreads load; it keeps no secret."""
+    return random.Random()  # noqa: S311
+
+
+def _peers(gossip: Gossip, client: PeerClient, threads: Threads, metrics: Metrics) -> Peers:
+    return Peers(
+        gossip,
+        client,
+        Conduct(time.monotonic, _chance()),
+        Knowledge(_chance()),
+        executor=threads.peers,
+        metrics=metrics,
+    )
+
+
+def _announced_in(gossip: Gossip | None) -> Callable[[str], bool]:
+    """Whether another live member is known to hold a key."""
+    return lambda text: gossip is not None and bool(gossip.holders(key_hash(text)))
+
+
+def _peer_door(node: Node, flights: Flights, threads: Threads, orders: OrderDoor) -> Callable[..., Any]:
     def zone_of(name: str) -> str | None:
         member = node.gossip.member(name) if node.gossip else None
         return member.zone if member else None
 
     door = PeerDoor(
         node.cache,
+        flights,
         node.library.resolver,
+        admission=Admission(
+            uploads_max=node.settings.max_uploads, rate_max=node.settings.upload_limit, clock=time.monotonic
+        ),
+        leases=Leases(time.monotonic),
         threads=threads,
         metrics=node.metrics,
-        max_uploads=node.settings.max_uploads,
         zone_of=zone_of,
         zone=node.settings.zone or "",
+        orders=orders.routes,
     )
     return door.app
 

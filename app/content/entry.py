@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 class Entry:
     """The chunks of one content.
 
+    `bits` has bit i set for each chunk i that is here.
+
     `folder` None makes a scratch, which dies with the last reference to it: a nameless file in `scratch_in`, or in memory.
     """
 
@@ -44,6 +46,7 @@ class Entry:
         self.checked_at = array.array("d", b"\0" * (8 * meta.chunks))
         self._origin: dict[int, SourceKind] = {}
         self.present = self.states.count(PRESENT)
+        self.bits = sum(1 << index for index, state in enumerate(self.states) if state == PRESENT)
         self.held_bytes = self.present * meta.chunk_size - self._shortfall()
 
     def __repr__(self) -> str:
@@ -124,6 +127,7 @@ class Entry:
             self.present += 1
             self.held_bytes += len(self.span(index))
         self.states[index] = PRESENT
+        self.bits |= 1 << index
         self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
         self.used_at[index] = self.checked_at[index] = now
 
@@ -132,6 +136,7 @@ class Entry:
         if self.states[index] == PRESENT:
             self.present -= 1
             self.held_bytes -= len(self.span(index))
+            self.bits &= ~(1 << index)
         checksum = self.checksum(index) if keep_checksum else None
         self.states[index] = GONE if checksum else ABSENT
         with contextlib.suppress(OSError):  # A disk that takes no record will not be asked for the chunk either.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor, Slice
 from app.content.entry import Entry
-from app.content.source import Abandoned, Offer, SourceKind
+from app.content.source import Abandoned, Offer, SourceKind, Want
 from app.errors import PeerdError, SourceLied, SourceUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,10 @@ RATE_MIN_BYTES_PER_S = 64 << 10
 class Fill:
     """One chunk of one entry, being fetched. Created and finished on the event loop, written to from threads."""
 
-    def __init__(self, entry: Entry, index: int, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, entry: Entry, index: int, want: Want, *, loop: asyncio.AbstractEventLoop) -> None:
         self.entry = entry
         self.index = index
+        self.want = want
         self.span = entry.span(index)
         self.kind: SourceKind = SourceKind.UPSTREAM
         self.position = self.released = self.span.start

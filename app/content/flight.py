@@ -13,11 +13,12 @@ from app.content.entry import Entry
 from app.content.fill import Fill
 from app.content.key import ContentKey
 from app.content.sequential import SequentialRun
-from app.content.source import Content, Offer, Source, SourceKind
+from app.content.source import Asker, Content, Offer, SourceKind, Want
 from app.content.tasks import Tasks
 from app.errors import (
     ContentChanged,
     ContentError,
+    NotNow,
     PeerdError,
     RangesUnsupported,
     SourceError,
@@ -38,16 +39,17 @@ class Flights:
     def __init__(
         self,
         cache: ChunkCache,
-        sources: Sequence[Source],
+        asker: Asker,
         *,
         tasks: Tasks,
         received: Callable[[SourceKind, int], None] = lambda _kind, _count: None,
     ) -> None:
         self._cache = cache
-        self._sources = sources
+        self._asker = asker
         self._tasks = tasks
         self._received = received
         self._fills: dict[tuple[Entry, int], Fill] = {}
+        self._pending: dict[Entry, int] = {}
         self._runs: dict[Entry, SequentialRun] = {}
         self._suspects: dict[ContentKey, float] = {}
         self.committed: Callable[[Content, Entry], None] = lambda _content, _entry: None
@@ -55,16 +57,41 @@ class Flights:
     def __len__(self) -> int:
         return len(self._fills)
 
-    def join(self, content: Content, entry: Entry, index: int) -> Fill:
-        """The fetch of chunk `index`, begun now if nobody did before."""
+    def join(
+        self, content: Content, entry: Entry, index: int, *, awaited: bool = True, hops: int | None = None
+    ) -> Fill:
+        """The fetch of chunk `index`, begun now if nobody did before; more urgent from now on if a client waits."""
         known = self._fills.get((entry, index))
         if known is not None:
+            known.want.awaited |= awaited
             return known
         self._cache.make_room(len(entry.span(index)))
-        fill = Fill(entry, index, loop=asyncio.get_running_loop())
+        fill = Fill(entry, index, Want(awaited, hops), loop=asyncio.get_running_loop())
         self._fills[entry, index] = fill
+        self._pending[entry] = self._pending.get(entry, 0) | 1 << index
         self._tasks.create_task(self._drive(content, fill), name=f"fetch {content.key} {index}")
         return fill
+
+    async def landed(self, content: Content, entry: Entry, index: int) -> Fill:
+        """The chunk, whole. Raises the error of a fetch that a client waited for."""
+        while True:
+            fill = self.join(content, entry, index)
+            await fill.wait_beyond(fill.span.stop - 1)
+            if fill.error is None:
+                return fill
+            if not isinstance(fill.error, NotNow):
+                raise fill.error
+
+    def pending(self, entry: Entry) -> int:
+        """Bit i is set for each chunk i that is being fetched."""
+        return self._pending.get(entry, 0)
+
+    def _landed(self, entry: Entry, index: int) -> None:
+        del self._fills[entry, index]
+        if not (pending := self._pending[entry] & ~(1 << index)):
+            del self._pending[entry]
+        else:
+            self._pending[entry] = pending
 
     def progress(self, entry: Entry) -> int:
         """A number of bytes that grows as long as anything of this content comes in."""
@@ -83,18 +110,17 @@ class Flights:
             return False
         return until is not None
 
-    def _offers(self, content: Content, index: int) -> Iterator[Offer]:
+    def _offers(self, content: Content, fill: Fill) -> Iterator[Offer]:
         suspect = self.is_suspect(content.key)
-        for source in self._sources:
-            for offer in source.offers(content, index):
-                if not (suspect and offer.kind is SourceKind.PEER):
-                    yield offer
+        for offer in self._asker.offers(content, fill.index, fill.want):
+            if not (suspect and offer.kind is SourceKind.PEER):
+                yield offer
 
     async def _drive(self, content: Content, fill: Fill) -> None:
         entry, index = fill.entry, fill.index
         problems: list[PeerdError] = []
         try:
-            for offer in self._offers(content, index):
+            for offer in self._offers(content, fill):
                 try:
                     await self._attempt(offer, content, fill)
                 except (SourceError, UpstreamError, ContentError) as error:
@@ -105,11 +131,13 @@ class Flights:
                 else:
                     return
             fill.fail(_most_telling(problems, content, index))
+        except NotNow as error:
+            fill.fail(error)
         except BaseException:
             fill.fail(Unobtainable(f"the fetch of chunk {index} of {content.key} was given up"))
             raise
         finally:
-            del self._fills[entry, index]
+            self._landed(entry, index)
 
     async def _attempt(self, offer: Offer, content: Content, fill: Fill) -> None:
         """Fetch what is missing of a chunk from one offer, and keep it."""

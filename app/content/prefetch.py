@@ -1,23 +1,24 @@
-"""Filling the rest of a file that is being read, behind whatever a client waits for.
+"""Filling the rest of a content that is being read, behind whatever a client waits for.
 
-Once per content and node, a few chunks at a time over all contents. It stops when the content is whole or was evicted, when a
-chunk can not be had, or when nobody has read from it for a while.
+Once per content and node, a few chunks at a time over all contents. A client that wants the whole gets the whole fetched as long
+as it reads; with `--prefetch` that goes for every file that is read, and goes on for a while after its last reader left. It
+stops when the content is whole or was evicted, when a chunk can not be had, or when nobody has read from it for a while.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator
 
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
 from app.content.flight import Flights
-from app.content.source import Content
+from app.content.source import Asker, Content
 from app.content.tasks import Tasks
+from app.errors import NotNow
 
 log = logging.getLogger(__name__)
 
-CHUNKS_AT_ONCE = 4
-"""Over all contents. A quarter of the fetch threads, so that clients who wait always find one."""
+CHUNKS_AT_ONCE = 7
+"""Over all contents; with the one that a client waits for, the eight of docs/swarm.md."""
 
 IDLE_SECONDS = 60.0
 """A file that nobody has read from for so long is not filled further."""
@@ -25,50 +26,60 @@ IDLE_SECONDS = 60.0
 QUOTA_SHARE_MAX = 0.5
 """A file that would take more than this share of the cache pushes out what others use; it is fetched as it is read."""
 
-
-def order(chunks: int, first: int) -> Iterator[int]:
-    """From the reader's place to the end, then what lies before it."""
-    yield from range(first, chunks)
-    yield from range(first)
+BUSY_SECONDS = 0.01
+"""The moment after which another chunk is taken when whoever had the last one was busy."""
 
 
 class Prefetcher:
     """Background fetches, bounded."""
 
-    def __init__(self, cache: ChunkCache, flights: Flights, *, tasks: Tasks, enabled: bool) -> None:
+    def __init__(self, cache: ChunkCache, flights: Flights, asker: Asker, *, tasks: Tasks, enabled: bool) -> None:
         self._cache = cache
         self._flights = flights
+        self._asker = asker
         self._tasks = tasks
         self._enabled = enabled
         self._slots = asyncio.Semaphore(CHUNKS_AT_ONCE)
-        self._under_way: set[Entry] = set()
+        self._under_way: dict[Entry, int] = {}
 
-    def read(self, content: Content, entry: Entry, first: int) -> None:
-        """Somebody reads `entry` from chunk `first` on. Returns at once."""
+    def read(self, content: Content, entry: Entry, first: int, *, whole: bool) -> bool:
+        """Somebody reads `entry` from chunk `first` on, up to its end if `whole`. Returns whether it is being filled."""
+        if entry in self._under_way:
+            self._under_way[entry] = first
+            return True
         fits = entry.meta.size <= self._cache.quota * QUOTA_SHARE_MAX
-        if self._enabled and fits and not entry.whole and entry.folder is not None and entry not in self._under_way:
-            self._under_way.add(entry)
-            self._tasks.create_task(self._fill(content, entry, first), name=f"prefetch {content.key}")
+        if not (self._enabled or whole) or not fits or entry.whole or entry.folder is None:
+            return False
+        self._under_way[entry] = first
+        self._tasks.create_task(self._fill(content, entry), name=f"prefetch {content.key}")
+        return True
 
-    async def _fill(self, content: Content, entry: Entry, first: int) -> None:
+    async def _fill(self, content: Content, entry: Entry) -> None:
         try:
             async with asyncio.TaskGroup() as workers:
-                remaining = order(entry.meta.chunks, first)
                 for _ in range(CHUNKS_AT_ONCE):
-                    workers.create_task(self._work(content, entry, remaining))
+                    workers.create_task(self._work(content, entry))
         finally:
-            self._under_way.discard(entry)
+            del self._under_way[entry]
 
-    async def _work(self, content: Content, entry: Entry, remaining: Iterator[int]) -> None:
-        for index in remaining:
+    async def _work(self, content: Content, entry: Entry) -> None:
+        every = (1 << entry.meta.chunks) - 1
+        while True:
             async with self._slots:
-                idle = not entry.readers and self._cache.clock() - entry.last_read > IDLE_SECONDS
-                if idle or self._cache.get(entry.meta.key) is not entry:
+                wanted = every & ~(entry.bits | self._flights.pending(entry))
+                if not wanted or not self._is_wanted(entry):
                     return
-                if entry.has(index):
-                    continue
-                fill = self._flights.join(content, entry, index)
+                index = self._asker.choose(content, wanted, self._under_way[entry])
+                fill = self._flights.join(content, entry, index, awaited=False)
                 await fill.wait_beyond(fill.span.stop - 1)
-                if fill.error is not None or not fill.kept:
-                    log.info("stopped filling %s at chunk %d: %s", content.key, index, fill.error or "it is not kept")
-                    return
+            if isinstance(fill.error, NotNow):
+                await asyncio.sleep(BUSY_SECONDS)
+            elif fill.error is not None or not fill.kept:
+                log.info("stopped filling %s at chunk %d: %s", content.key, index, fill.error or "it is not kept")
+                return
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        if self._cache.get(entry.meta.key) is not entry:
+            return False
+        idle = self._cache.clock() - entry.last_read
+        return bool(entry.readers) or (self._enabled and idle < IDLE_SECONDS)

@@ -83,10 +83,7 @@ class Proofs:
             while running.next_chunk < entry.meta.chunks and not entry.verified:
                 index = running.next_chunk
                 if not entry.has(index):
-                    fill = self._flights.join(content, entry, index)
-                    await fill.wait_beyond(fill.span.stop - 1)
-                    if fill.error is not None:
-                        raise fill.error
+                    fill = await self._flights.landed(content, entry, index)
                     if not entry.has(index):  # A disk that keeps nothing: the chunk exists in this fill only.
                         part = fill.slice(fill.span.start, fill.span.stop)
                         where = ByteRange(part.offset, part.offset + part.count)

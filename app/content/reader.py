@@ -19,12 +19,12 @@ from app.content.flight import Flights
 from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.source import Content
-from app.errors import ContentChanged, Unobtainable
+from app.errors import ContentChanged, NotNow, Unobtainable
 
 log = logging.getLogger(__name__)
 
 AHEAD_CHUNKS = 4
-"""How many chunks are fetched at once for one client that reads in order."""
+"""How many chunks are fetched at once for one client that reads in order, where the rest is not being filled anyway."""
 
 
 class Reading:
@@ -61,14 +61,17 @@ class Reading:
         chunk_size = entry.meta.chunk_size
         stop_chunk = wanted.chunks(chunk_size).stop
         held_back = self._held_back(wanted)
-        reader.prefetcher.read(content, entry, wanted.start // chunk_size)
+        filling = reader.prefetcher.read(
+            content, entry, wanted.start // chunk_size, whole=wanted.stop == entry.meta.size
+        )
+        ahead = 1 if filling else AHEAD_CHUNKS
         position = wanted.start
         while position < wanted.stop:
             index = position // chunk_size
             if held_back is not None and index >= held_back:
                 await reader.proofs.prove(content, entry)
                 held_back = None
-            self._look_ahead(index, stop_chunk)
+            self._look_ahead(index, min(index + ahead, stop_chunk))
             if await reader.cache.check(entry, index):
                 run_stop = self._run(index, stop_chunk if held_back is None else held_back)
                 stop = min(wanted.stop, entry.span(run_stop - 1).stop)
@@ -87,6 +90,9 @@ class Reading:
                         part = fill.slice(position, min(stop, fill.released))
                         yield part
                         position += part.count
+                    elif isinstance(fill.error, NotNow):
+                        fill = reader.flights.join(content, entry, index)  # It was not awaited; now it is.
+                        fill.was_read = True
                     elif fill.error is not None:
                         raise fill.error
                     else:
@@ -106,7 +112,7 @@ class Reading:
         return entry.meta.chunks - 1
 
     def _look_ahead(self, index: int, stop_chunk: int) -> None:
-        for ahead in range(index, min(index + AHEAD_CHUNKS, stop_chunk)):
+        for ahead in range(index, stop_chunk):
             if not self.entry.has(ahead):
                 self._reader.flights.join(self.content, self.entry, ahead)
 

@@ -115,6 +115,36 @@ class Source(Protocol):
         """Who may have this chunk, best first. Memory only, microseconds, never raises."""
 
 
+@dataclass(slots=True)
+class Want:
+    """How much a chunk is wanted. Shared with the fetch under way, so that it can become more urgent meanwhile.
+
+    Attributes:
+        awaited: a client waits for it; else it may be put back when whoever has it is busy.
+        hops: how far a request to fetch it may still travel from here; None: as far as any.
+    """
+
+    awaited: bool
+    hops: int | None = None
+
+
+class Asker(Protocol):
+    """Who is asked for chunks, and in what order. The reader's one way to everybody outside this node."""
+
+    def offers(self, content: Content, chunk: int, want: Want) -> Iterator[Offer]:
+        """Whom to ask next for a chunk; the iterator goes on from how the last one ended.
+
+        Raises:
+            NotNow: nobody waits for the chunk, and whoever has it is busy.
+        """
+
+    def choose(self, content: Content, wanted: int, first: int) -> int:
+        """Which chunk to fetch next of those that nobody waits for.
+
+        `wanted` has bit i set for each such chunk i and is not 0; `first` is where the client reads.
+        """
+
+
 class Upstream(Source, Protocol):
     """What the reader and the resolver need of upstream beside its offers."""
 

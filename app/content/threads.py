@@ -1,6 +1,7 @@
 """Threads for what would stop the event loop: hashing, cold disk, blocking sockets.
 
-Two pools, so that a slow network never keeps a disk waiting: `fetch` carries bytes in, `disk` hashes and deletes.
+Pools of their own, so that none waits for another: `upstream` and `peers` carry bytes in, `disk` hashes and deletes. A node that
+waits for another node, which in turn waits for upstream, must never keep a third one's question to upstream waiting.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """Owns both pools; `async with` ends them. A function already running goes on to its end."""
+    """Owns the pools; `async with` ends them. A function already running goes on to its end."""
 
-    def __init__(self, *, fetch: int = 16, disk: int = 3) -> None:
-        self.fetch = ThreadPoolExecutor(fetch, thread_name_prefix="fetch")
+    def __init__(self, *, upstream: int = 16, peers: int = 16, disk: int = 3) -> None:
+        self.upstream = ThreadPoolExecutor(upstream, thread_name_prefix="upstream")
+        self.peers = ThreadPoolExecutor(peers, thread_name_prefix="peers")
         self._disk = ThreadPoolExecutor(disk, thread_name_prefix="disk")
 
     async def __aenter__(self) -> Self:
@@ -24,7 +26,7 @@ class Threads:
 
     async def __aexit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
-        for pool in (self.fetch, self._disk):
+        for pool in (self.upstream, self.peers, self._disk):
             pool.shutdown(wait=False, cancel_futures=True)
         # Joined off the loop: a thread may still hand its last word to it.
         await loop.run_in_executor(None, self._disk.shutdown)

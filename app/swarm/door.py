@@ -1,10 +1,14 @@
-"""The answering side of the peer door: what this node holds, to other members. See `protocol`.
+"""The answering side of the peer door: what this node holds, to other members, and what it fetches for them. See `protocol`.
 
-Answers from the cache only and asks nobody on, so no request travels further than one hop.
+A plain request is answered from the cache only. A request to fetch is that of this chunk's home: it begins, or joins, the one
+fetch for all, waits for it a moment, and else says that the chunk is coming. Orders are answered in `order_door`.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,16 +20,26 @@ from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache, hash_of
 from app.content.descriptor import Slice
 from app.content.entry import Entry
+from app.content.flight import Flights
 from app.content.key import ContentKey
+from app.content.layout import Meta
 from app.content.names import Name
 from app.content.resolver import Resolver
-from app.content.source import SourceKind
+from app.content.source import Content, SourceKind
 from app.content.threads import Threads
+from app.errors import UpstreamRefused
 from app.observability.metrics import Metrics
 from app.server.slices import offers_zerocopy, send_slice
 from app.swarm import protocol
+from app.swarm.admission import SENDING_AT_ONCE, Admission
+from app.swarm.fetch_request import FetchRequest
+from app.swarm.knowledge import write_bits
+from app.swarm.leases import Leases
 
 log = logging.getLogger(__name__)
+
+COMING_SECONDS = 0.3
+"""How long a home keeps an asker waiting before it says that the chunk is coming: less than a stall (`peer_client`)."""
 
 
 class PeerDoor:
@@ -34,27 +48,34 @@ class PeerDoor:
     def __init__(
         self,
         cache: ChunkCache,
+        flights: Flights,
         resolver: Resolver,
         *,
+        admission: Admission,
+        leases: Leases,
         threads: Threads,
         metrics: Metrics,
-        max_uploads: int,
         zone_of: Callable[[str], str | None],
         zone: str,
+        orders: Sequence[Route] = (),
     ) -> None:
         self._cache = cache
+        self._flights = flights
         self._resolver = resolver
+        self._admission = admission
+        self._leases = leases
         self._threads = threads
         self._metrics = metrics
-        self._max_uploads = max_uploads
         self._zone_of = zone_of
         self._zone = zone
-        self._uploads = 0
+        self._sending = asyncio.Semaphore(SENDING_AT_ONCE)
         self.app = Starlette(
             routes=[
                 Route("/contents/{key}", self._get_chunk),
+                Route("/contents/{key}/fetch", self._fetch_chunk, methods=["POST"]),
                 Route("/contents/{key}/stat", self._get_stat),
                 Route("/names/{identity}", self._get_name),
+                *orders,
             ]
         )
 
@@ -82,65 +103,137 @@ class PeerDoor:
             return Response(status_code=404)
         if span is None or span.stop > entry.meta.size or len(span) > protocol.CHUNK_SIZE_MAX:
             return Response(status_code=416)
-        if self._uploads >= self._max_uploads:
-            return Response(status_code=503, headers={"Retry-After": "1"})
+        return await self._answer(request, entry, span)
+
+    async def _fetch_chunk(self, request: Request) -> Response:
+        try:
+            wanted = FetchRequest.from_json(await _body(request))
+        except ValueError as error:
+            return Response(str(error), 400)
+        content, span = wanted.content, wanted.chunk
+        try:
+            entry = self._entry(content.key.text) or self._cache.create(self._meta(content))
+        except OSError:
+            return Response(status_code=404)
+        if entry.meta.size != content.size:
+            return Response(status_code=404)
+        asker = request.headers.get(protocol.NODE_HEADER, "")
+        for index in span.chunks(entry.meta.chunk_size):
+            if entry.has(index):
+                continue
+            if (holder := self._leases.holder(content.key.text, index)) is not None and holder != asker:
+                return self._decline(503, entry, index, [holder])
+            fill = self._flights.join(content, entry, index, hops=max(0, wanted.hops))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMING_SECONDS):
+                    await fill.wait_beyond(fill.span.stop - 1)
+            if isinstance(fill.error, UpstreamRefused) and wanted.has_credential:
+                self._leases.grant(content.key.text, index, asker)
+                return self._decline(409, entry, index)
+            if fill.error is not None:
+                log.info("chunk %d of %s can not be fetched for %s: %s", index, content.key, asker, fill.error)
+                return self._decline(404, entry, index)
+            if not fill.done:
+                return self._decline(202, entry, index)
+        return await self._answer(request, entry, span)
+
+    def _meta(self, content: Content) -> Meta:
+        return Meta(
+            content.key,
+            content.size,
+            self._cache.chunk_size,
+            content.digest,
+            media_type=content.stat.media_type,
+            validator=content.stat.validator,
+            last_modified=content.stat.last_modified,
+            source=content.location.host if content.location else "",
+        )
+
+    async def _answer(self, request: Request, entry: Entry, span: ByteRange) -> Response:
+        """A chunk that should be here."""
         chunks = span.chunks(entry.meta.chunk_size)
+        asker = request.headers.get(protocol.NODE_HEADER, "")
+        name = _common_name(entry)
         for index in chunks:
             if not await self._cache.check(entry, index):
-                return Response(status_code=404)
-        with entry.pinned(chunks.start, chunks.stop):
-            part = Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
-            checksum = entry.checksum(chunks.start)
-            if span != entry.span(chunks.start):  # A member whose chunks are of another size.
-                checksum = await self._threads.disk(hash_of, part.file.fileno(), span)
-        if checksum is None:
-            return Response(status_code=404)
+                return self._decline(404, entry, chunks.start)
+        if not self._admission.admit(len(span)):
+            return self._decline(503, entry, chunks.start, self._admission.alternates(name, chunks.start, asker))
+        try:
+            with entry.pinned(chunks.start, chunks.stop):
+                part = Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
+                checksum = entry.checksum(chunks.start)
+                if span != entry.span(chunks.start):  # A member whose chunks are of another size.
+                    checksum = await self._threads.disk(hash_of, part.file.fileno(), span)
+            if checksum is None:
+                raise FileNotFoundError(f"chunk {chunks.start} of {entry.meta.key} went away")
+        except OSError as error:
+            log.warning("%s", error)
+            self._admission.ended(0.0)
+            return self._decline(404, entry, chunks.start)
         headers = {
             "Content-Length": str(len(span)),
             "Content-Range": f"bytes {span.start}-{span.stop - 1}/{entry.meta.size}",
             "Content-Digest": protocol.content_digest(checksum),
+            protocol.CHUNKS_HEADER: write_bits(entry.bits, entry.meta.chunks, chunks.start),
         }
-        asker = request.headers.get(protocol.NODE_HEADER, "")
-        return _ChunkAnswer(self, entry, chunks, part, headers, crosses_zone=self._zone_of(asker) != self._zone)
+        return _ChunkAnswer(self, entry, chunks, part, headers, asker)
 
-    def sent(self, count: int, *, crosses_zone: bool) -> None:
-        """Bytes went out to a member."""
-        self._metrics.uploaded.inc(count)
-        if crosses_zone:
-            self._metrics.cross_zone_bytes.labels("sent").inc(count)
+    def _decline(self, status: int, entry: Entry, chunk: int, alternates: Sequence[str] = ()) -> Response:
+        headers = {protocol.CHUNKS_HEADER: write_bits(entry.bits, entry.meta.chunks, chunk)}
+        if alternates:
+            headers[protocol.ALTERNATES_HEADER] = ",".join(alternates)
+        return Response(status_code=status, headers=headers)
 
-    def begin(self) -> None:
-        """One more upload is under way."""
-        self._uploads += 1
-
-    def end(self) -> None:
-        """It has ended."""
-        self._uploads -= 1
+    async def send(self, answer: "_ChunkAnswer", scope: Any, send: Any) -> None:
+        """Send a chunk that was admitted, when its turn has come."""
+        entry, chunks, part = answer.entry, answer.chunks, answer.part
+        began = time.perf_counter()
+        try:
+            async with self._sending:
+                began = time.perf_counter()
+                with entry.pinned(chunks.start, chunks.stop):
+                    await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
+                    await send_slice(part, send, zerocopy=offers_zerocopy(scope))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._admission.ended(time.perf_counter() - began)
+        self._admission.gave(_common_name(entry), chunks.start, answer.asker)
+        self._metrics.uploaded.inc(part.count)
+        if self._zone_of(answer.asker) != self._zone:
+            self._metrics.cross_zone_bytes.labels("sent").inc(part.count)
 
 
 class _ChunkAnswer(Response):
-    """One chunk, pinned while it is sent."""
+    """One chunk."""
 
     def __init__(
-        self, door: PeerDoor, entry: Entry, chunks: range, part: Slice, headers: dict[str, str], *, crosses_zone: bool
+        self, door: PeerDoor, entry: Entry, chunks: range, part: Slice, headers: dict[str, str], asker: str
     ) -> None:
         super().__init__(status_code=206, headers=headers, media_type="application/octet-stream")
         self._door = door
-        self._entry = entry
-        self._chunks = chunks
-        self._part = part
-        self._crosses_zone = crosses_zone
+        self.entry = entry
+        self.chunks = chunks
+        self.part = part
+        self.asker = asker
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        self._door.begin()
-        try:
-            with self._entry.pinned(self._chunks.start, self._chunks.stop):
-                await send({"type": "http.response.start", "status": 206, "headers": self.raw_headers})
-                await send_slice(self._part, send, zerocopy=offers_zerocopy(scope))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            self._door.sent(self._part.count, crosses_zone=self._crosses_zone)
-        finally:
-            self._door.end()
+        await self._door.send(self, scope, send)
+
+
+def _common_name(entry: Entry) -> str:
+    """What members call a content among themselves, proved or not."""
+    return str(entry.meta.digest) if entry.meta.digest is not None else entry.meta.key.text
+
+
+async def _body(request: Request) -> bytes:
+    """Raises ValueError where it is longer than a document can be."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > protocol.DOCUMENT_SIZE_MAX:
+            raise ValueError(f"a request to fetch has at most {protocol.DOCUMENT_SIZE_MAX} bytes")
+    return bytes(body)
 
 
 def _one_range(header: str | None) -> ByteRange | None:

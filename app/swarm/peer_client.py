@@ -5,7 +5,7 @@ Owns: connections, and what of an answer is believed. Knows nothing of whom to a
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import urllib3
@@ -16,22 +16,39 @@ from app.content.key import ContentKey
 from app.content.source import Sink
 from app.errors import SourceLied, SourceUnavailable
 from app.swarm import protocol
+from app.swarm.asking import Answer
+from app.swarm.fetch_request import FetchRequest
+from app.swarm.knowledge import read_bits
 from peerd_gossip import Member
 
 CONNECT_SECONDS = 1.0
 STALL_SECONDS = 1.0
 """A member that sends no byte for so long is left for another."""
 
+ORDER_SECONDS = 5.0
+"""How long a member may take to answer an order: it may have to read all its manifests first."""
+
 CONNECTIONS_PER_MEMBER = 8
 PIECE_BYTES = 256 << 10
 
 
-class Denied(SourceUnavailable):
-    """The member does not have it after all: its filter was wrong, or out of date."""
+_ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 503: Answer.BUSY}
 
 
-class Busy(SourceUnavailable):
-    """The member has it and serves enough others now."""
+class Declined(SourceUnavailable):
+    """The member answered, and not with the chunk.
+
+    Attributes:
+        answer: what it said instead.
+        alternates: members that a busy one named.
+        chunks: which chunks of the content it has, as it said; None where it did not.
+    """
+
+    def __init__(self, answer: Answer, alternates: Sequence[str], chunks: int | None) -> None:
+        super().__init__(f"answered that it is {answer.value}")
+        self.answer = answer
+        self.alternates = alternates
+        self.chunks = chunks
 
 
 class PeerClient:
@@ -53,18 +70,35 @@ class PeerClient:
     def get_document(self, member: Member, path: str) -> bytes:
         """A small answer, whole. Raises SourceError."""
         with self._response(member, path) as response:
-            document = response.read(protocol.DOCUMENT_SIZE_MAX + 1)
-            if len(document) > protocol.DOCUMENT_SIZE_MAX:
-                raise SourceLied(f"sent more than {protocol.DOCUMENT_SIZE_MAX} bytes at {path}")
-            return bytes(document)
+            return _document(response, path)
 
-    def get_chunk(self, member: Member, key: ContentKey, chunk: ByteRange, span: ByteRange, sink: Sink) -> None:
-        """Put `span`, the end of `chunk` or all of it, into `sink`. Raises SourceError, and what the sink raises.
+    def post_order(self, member: Member, path: str, order: bytes) -> bytes:
+        """A small answer to an order. Raises SourceError."""
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ORDER_SECONDS)
+        headers = {"Content-Type": "application/json"}
+        with self._response(member, path, headers, method="POST", body=order, timeout=timeout) as response:
+            return _document(response, path)
+
+    def get_chunk(
+        self,
+        member: Member,
+        key: ContentKey,
+        chunk: ByteRange,
+        span: ByteRange,
+        sink: Sink,
+        fetch: FetchRequest | None = None,
+    ) -> int | None:
+        """Put `span`, the end of `chunk` or all of it, into `sink`; of a home with `fetch`.
 
         The whole chunk is asked for even where its beginning is here already, because its checksum is over the whole.
+
+        Returns which chunks the member has, as it said. Raises Declined, SourceError, and what the sink raises.
         """
         headers = {"Range": f"bytes={chunk.start}-{chunk.stop - 1}"}
-        with self._response(member, protocol.content_path(key), headers) as response:
+        path, method, body = protocol.content_path(key), "GET", None
+        if fetch is not None:
+            path, method, body = protocol.fetch_path(key), "POST", fetch.to_json()
+        with self._response(member, path, headers, method=method, body=body) as response:
             said = response.headers.get("Content-Range", "")
             if response.status != 206 or not said.startswith(f"bytes {chunk.start}-{chunk.stop - 1}/"):
                 raise SourceLied(f"answered {response.status} {said!r} to {headers['Range']}")
@@ -81,34 +115,48 @@ class PeerClient:
                 if skip < len(piece):
                     sink.write(memoryview(piece)[skip:])
                 position += len(piece)
+            return _chunks(response)
 
     @contextmanager
     def _response(
-        self, member: Member, path: str, headers: Mapping[str, str] | None = None
+        self,
+        member: Member,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        timeout: urllib3.Timeout | None = None,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """An answer of success; what can go wrong in it is translated. Its connection is kept when it was read to its end."""
         try:
-            response = self._pool(member).request(
-                "GET",
+            pool = self._pool(member)
+            response = pool.request(
+                method,
                 path,
+                body=body,
                 headers={**self._headers, **(headers or {})},
+                timeout=timeout or pool.timeout,
                 preload_content=False,
                 decode_content=False,
                 retries=False,
                 redirect=False,
             )
             try:
-                if response.status in (404, 503):
+                if response.status in _ANSWERS:
                     response.read(protocol.DOCUMENT_SIZE_MAX)
                     response.release_conn()
-                    raise (Denied("does not have it after all") if response.status == 404 else Busy("is busy"))
+                    alternates = response.headers.get(protocol.ALTERNATES_HEADER, "")
+                    raise Declined(
+                        _ANSWERS[response.status], alternates.split(",") if alternates else (), _chunks(response)
+                    )
                 if response.status not in (200, 206):
                     raise SourceLied(f"answered {response.status}")
                 yield response
                 # What is left unread would be taken for the next answer on this connection.
                 if response.read(1):
                     raise SourceLied("sent more than it was asked for")
-            except (Denied, Busy):
+            except Declined:
                 raise
             except BaseException:
                 response.close()
@@ -145,3 +193,18 @@ class PeerClient:
             assert_hostname=name,
             server_hostname=name,
         )
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Which chunks the member has; a header that can not be read is as good as none."""
+    try:
+        return read_bits(response.headers[protocol.CHUNKS_HEADER])
+    except (KeyError, ValueError):
+        return None
+
+
+def _document(response: urllib3.BaseHTTPResponse, path: str) -> bytes:
+    document = response.read(protocol.DOCUMENT_SIZE_MAX + 1)
+    if len(document) > protocol.DOCUMENT_SIZE_MAX:
+        raise SourceLied(f"sent more than {protocol.DOCUMENT_SIZE_MAX} bytes at {path}")
+    return bytes(document)

@@ -1,7 +1,6 @@
-"""Other members as a source of chunks, and as a catalogue of what is held in the cluster.
+"""Other members, as those that hold chunks and know names. The I/O of the swarm; whom to ask is `asking` and `ranking`.
 
-Finding is memory only: the index of `peerd_gossip` names who may hold a key. A chunk counts only when it hashes to what the
-member said that it does.
+A chunk counts only when it hashes to what the member said that it does.
 """
 
 import asyncio
@@ -10,29 +9,32 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.content import advertised
-from app.content.byte_range import ByteRange, chunk_range
+from app.content.byte_range import ByteRange
 from app.content.key import ContentKey
 from app.content.names import Name, Resolution
-from app.content.source import Content, Offer, Sink, SourceKind, Stat
+from app.content.source import Sink, SourceKind, Stat
 from app.errors import SourceError, SourceLied
 from app.observability.metrics import Metrics
 from app.swarm import protocol
-from app.swarm.peer_client import Busy, Denied, PeerClient
+from app.swarm.asking import Answer
+from app.swarm.fetch_request import FetchRequest
+from app.swarm.knowledge import Knowledge
+from app.swarm.peer_client import Declined, PeerClient
 from app.swarm.ranking import Conduct
-from peerd_gossip import Member, key_hash
+from peerd_gossip import Member, MemberState, key_hash
 
 log = logging.getLogger(__name__)
 
 ASKED_MAX = 4
-"""How many members are asked for one chunk, or one document, before upstream is."""
+"""How many members are asked for one document before upstream is."""
 
 
-class Holders(Protocol):
-    """What is needed of gossip."""
+class Members(Protocol):
+    """What is needed of gossip. All of it memory."""
 
     @property
     def me(self) -> Member:
@@ -41,51 +43,56 @@ class Holders(Protocol):
     def holders(self, key: int) -> list[Member]:
         """Other live members that may hold a key."""
 
+    def members(self) -> list[tuple[Member, MemberState]]:
+        """Everybody, this node first."""
 
-class PeerSource:
-    """Chunks, sizes and names from other members."""
+    def member(self, name: str) -> Member | None:
+        """The member of that name."""
+
+
+class Peers:
+    """Requests to other members, and what is learnt from their answers."""
 
     def __init__(
         self,
-        gossip: Holders,
+        gossip: Members,
         client: PeerClient,
         conduct: Conduct,
+        knowledge: Knowledge,
         *,
-        chunk_size: int,
         executor: Executor,
         metrics: Metrics,
     ) -> None:
-        self._gossip = gossip
+        self.gossip = gossip
+        self.conduct = conduct
+        self.knowledge = knowledge
         self._client = client
-        self._conduct = conduct
-        self._chunk_size = chunk_size
         self._executor = executor
         self._metrics = metrics
 
-    def offers(self, content: Content, chunk: int) -> Iterator[Offer]:
-        """Members that may have the chunk. See `Source.offers`."""
-        began = time.perf_counter()
-        span = chunk_range(chunk, content.size, self._chunk_size)
-        held_as: dict[str, tuple[Member, ContentKey]] = {}
-        for key in _keys(content):
-            for text in (advertised.whole(key), advertised.stretch(key, span.start)):
-                for member in self._gossip.holders(key_hash(text)):
-                    held_as.setdefault(member.name, (member, key))
-        what = f"{content.key} {chunk}"
-        members = self._conduct.order((member for member, _ in held_as.values()), what, zone=self._gossip.me.zone)
-        self._metrics.discovery_duration.labels(self._gossip.me.name).observe(time.perf_counter() - began)
-        for member in members[:ASKED_MAX]:
-            yield _PeerOffer(self, member, held_as[member.name][1], span, what)
-
-    async def fetch(self, offer: "_PeerOffer", span: ByteRange, sink: Sink) -> None:
+    async def fetch(self, offer: "PeerOffer", span: ByteRange, sink: Sink) -> None:
         """See `Offer.fetch`."""
+        if offer.delay:
+            await asyncio.sleep(offer.delay)
         began = time.perf_counter()
-        with self._judging(offer.member, offer.what):
-            await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._client.get_chunk, offer.member, offer.key, offer.chunk, span, sink
-            )
+        member, content = offer.member, offer.key.text
+        with self._judging(member, f"{content} {offer.chunk.start}"):
+            try:
+                chunks = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._client.get_chunk, member, offer.key, offer.chunk, span, sink, offer.request
+                )
+            except Declined as declined:
+                offer.answer, offer.alternates = declined.answer, declined.alternates
+                if declined.chunks is not None:
+                    self.knowledge.learn(offer.content, member.name, declined.chunks)
+                raise
+            except SourceError:
+                self.knowledge.forget(offer.content, member.name)
+                raise
+        if chunks is not None:
+            self.knowledge.learn(offer.content, member.name, chunks)
         self._metrics.answered(SourceKind.PEER, len(offer.chunk), time.perf_counter() - began)
-        if offer.member.zone != self._gossip.me.zone:
+        if member.zone != self.gossip.me.zone:
             self._metrics.cross_zone_bytes.labels("received").inc(len(offer.chunk))
 
     async def find(self, keys: Sequence[ContentKey]) -> Stat | None:
@@ -111,8 +118,8 @@ class PeerSource:
             return None
 
     async def _ask(self, texts: Sequence[str], path: str) -> bytes | None:
-        holders = {member.name: member for text in texts for member in self._gossip.holders(key_hash(text))}
-        for member in self._conduct.order(holders.values(), path, zone=self._gossip.me.zone)[:ASKED_MAX]:
+        holders = {member.name: member for text in texts for member in self.gossip.holders(key_hash(text))}
+        for member in self.conduct.order(holders.values(), path, zone=self.gossip.me.zone)[:ASKED_MAX]:
             try:
                 with self._judging(member, path):
                     return await asyncio.get_running_loop().run_in_executor(
@@ -125,55 +132,54 @@ class PeerSource:
     @contextmanager
     def _judging(self, member: Member, what: str) -> Iterator[None]:
         """Remember how a member answered."""
-        self._conduct.begin(member)
+        self.conduct.begin(member)
         try:
             yield
-            self._conduct.served(member)
-        except Denied:
-            self._conduct.denied(member, what)
-            self._metrics.false_positives.inc()
-            raise
-        except Busy:
+            self.conduct.served(member)
+        except Declined as declined:
+            if declined.answer is Answer.LACKS:
+                self.conduct.denied(member, what)
+                self._metrics.false_positives.inc()
             raise
         except SourceLied:
-            self._conduct.lied(member)
+            self.conduct.lied(member)
             raise
         except SourceError:
-            self._conduct.failed(member)
+            self.conduct.failed(member)
             raise
         finally:
-            self._conduct.end(member)
+            self.conduct.end(member)
 
 
-@dataclass(frozen=True, slots=True)
-class _PeerOffer:
-    """One member that may have one chunk."""
+@dataclass(slots=True)
+class PeerOffer:
+    """One member that may have one chunk. After a failed `fetch`, `answer` and `alternates` tell what it said."""
 
-    source: PeerSource
+    peers: Peers
     member: Member
     key: ContentKey
+    content: str
     chunk: ByteRange
-    what: str
+    request: FetchRequest | None = None
+    delay: float = 0.0
+    answer: Answer = Answer.FAILED
+    alternates: Sequence[str] = field(default=())
 
     @property
     def kind(self) -> SourceKind:
+        """Bytes of a peer."""
         return SourceKind.PEER
 
     @property
     def name(self) -> str:
+        """The member's."""
         return self.member.name
 
     @property
     def trusted(self) -> bool:
+        """Only once the chunk's checksum is right."""
         return False
 
     async def fetch(self, span: ByteRange, sink: Sink) -> None:
-        await self.source.fetch(self, span, sink)
-
-
-def _keys(content: Content) -> Iterator[ContentKey]:
-    """Under which keys members may hold this content, the proved one first."""
-    if content.digest is not None:
-        yield ContentKey.of_digest(content.digest)
-    if content.digest is None or content.key != ContentKey.of_digest(content.digest):
-        yield content.key
+        """See `Offer.fetch`."""
+        await self.peers.fetch(self, span, sink)

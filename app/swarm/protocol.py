@@ -1,12 +1,22 @@
 """What members say to each other over the peer door: paths, headers and documents.
 
-    GET /contents/<key>         with `Range: bytes=a-b`, a chunk: 206, its bytes, `Content-Digest` (RFC 9530) of just these;
-                                404 does not have it; 503 is busy
-    GET /contents/<key>/stat    JSON: size in bytes, media type
-    GET /names/<identity>       JSON: what a tag or URL stands for, as remembered
+    GET  /contents/<key>         with `Range: bytes=a-b`: a chunk that the member holds
+    POST /contents/<key>/fetch   the same, of the chunk's home: what it does not hold it fetches, once for all who ask
+    GET  /contents/<key>/stat    JSON: size in bytes, media type
+    GET  /names/<identity>       JSON: what a tag or URL stands for, as remembered
+    POST /orders/purge           JSON: forget a content (`app/operations/documents.py` has the documents of orders)
+    POST /orders/bring           JSON: bring contents here; GET /orders/bring/<id> tells how far that is
 
-A member answers from what it holds and never asks on: a request makes one hop. Whoever opens this door has shown a
-certificate of the cluster, or all doors are on loopback (`--insecure-peers`).
+A chunk is answered with 206, its bytes and their `Content-Digest` (RFC 9530); else with
+
+    404   does not have it after all (or, of a home: can not get it)
+    503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it
+    202   the home is fetching it; ask again
+    409   upstream wants a credential that the home does not have: the asker has leave to fetch this chunk by itself
+
+and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`). A request to
+fetch says how far it may still travel (`hops`). Whoever opens this door has shown a certificate of the cluster, or all doors
+are on loopback (`--insecure-peers`). A client's credential never travels; a signature inside a URL does, in memory only.
 """
 
 import base64
@@ -19,15 +29,27 @@ from app.content.source import Stat
 
 FROM_PEER_HEADER = "X-MS-Peerd-RequestFromPeer"
 NODE_HEADER = "X-MS-Peerd-Node"
+CHUNKS_HEADER = "X-MS-Peerd-Chunks"
+ALTERNATES_HEADER = "X-MS-Peerd-Alternates"
+
 CHUNK_SIZE_MAX = 64 << 20
 """Bytes that one request may ask for."""
 
 DOCUMENT_SIZE_MAX = 64 << 10
+ORDER_SIZE_MAX = 1 << 20
+
+PURGE_PATH = "/orders/purge"
+BRING_PATH = "/orders/bring"
 
 
 def content_path(key: ContentKey) -> str:
     """Where a member offers a content's chunks."""
     return f"/contents/{quote(key.text, safe='')}"
+
+
+def fetch_path(key: ContentKey) -> str:
+    """Where a home is asked for a chunk."""
+    return f"{content_path(key)}/fetch"
 
 
 def stat_path(key: ContentKey) -> str:
@@ -40,6 +62,11 @@ def name_path(name: Name) -> str:
     return f"/names/{name.identity}"
 
 
+def progress_path(identity: str) -> str:
+    """Where a member says how far an order to bring contents is."""
+    return f"{BRING_PATH}/{identity}"
+
+
 def content_digest(sha256: bytes) -> str:
     """The value of `Content-Digest`."""
     return f"sha-256=:{base64.b64encode(sha256).decode()}:"
@@ -49,7 +76,7 @@ def parse_content_digest(header: str | None) -> bytes | None:
     """The sha-256 of a `Content-Digest` header; None where it has none that can be read."""
     for member in (header or "").split(","):
         algorithm, _, value = member.strip().partition("=")
-        if algorithm == "sha-256" and value.startswith(":") and value.endswith(":"):
+        if algorithm == "sha-256" and len(value) > 1 and value.startswith(":") and value.endswith(":"):
             try:
                 checksum = base64.b64decode(value[1:-1], validate=True)
             except ValueError:
