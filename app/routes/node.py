@@ -10,6 +10,8 @@ from app.content.library import Library
 from app.content.manifests import Manifests
 from app.observability.metrics import Metrics
 from app.observability.transfers import Transfers
+from app.operations.preheat import Preheats
+from app.operations.purge import Purges
 from app.settings import Settings
 from peerd_gossip import Gossip
 
@@ -23,6 +25,8 @@ class Node:
     cache: ChunkCache
     library: Library
     manifests: Manifests
+    purges: Purges
+    preheats: Preheats
     transfers: Transfers
     metrics: Metrics
     gossip: Gossip | None

@@ -2,37 +2,20 @@
 
 import asyncio
 import json
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 
 from fastapi import Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from app.api.models import (
-    Bytes,
-    BytesBySource,
-    Cache,
-    Content,
-    ContentList,
-    Doors,
-    Member,
-    MemberCounts,
-    MemberList,
-    ReceivedBytes,
-    Status,
-    Transfer,
-    TransferList,
-)
-from app.api.models import Node as NodeFacts
-from app.content.entry import Entry
-from app.content.source import SourceKind
+from app.api.models import ContentList, MemberList, NodeCount, Preheat, PreheatRequest, Purge, Status, TransferList
+from app.operations.shelf import Full
+from app.operations.targets import parse_target
 from app.routes.answers import problem
 from app.routes.gauges import refresh
-from app.routes.node import Node, node_of
+from app.routes.node import node_of
+from app.routes.snapshots import content_of, members_of, preheat_of, purge_of, status_of, transfers_of
 
 EVENT_SECONDS = 1.0
 
@@ -62,12 +45,12 @@ async def get_metrics(request: Request, *, accept: str | None) -> Response:
 
 async def get_status(request: Request) -> Status:
     """This node."""
-    return _status(node_of(request))
+    return status_of(node_of(request))
 
 
 async def list_members(request: Request) -> MemberList:
     """The members of the cluster, this node first."""
-    return _members(node_of(request))
+    return members_of(node_of(request))
 
 
 async def list_contents(request: Request, *, limit: int, after: str | None) -> ContentList:
@@ -77,7 +60,7 @@ async def list_contents(request: Request, *, limit: int, after: str | None) -> C
     rest = [entry for entry in entries if after is None or entry.meta.key.text > after]
     shown = rest[:limit]
     return ContentList(
-        contents=[_content(entry) for entry in shown],
+        contents=[content_of(entry) for entry in shown],
         total=len(entries),
         next=shown[-1].meta.key.text if len(rest) > limit else None,
     )
@@ -85,7 +68,7 @@ async def list_contents(request: Request, *, limit: int, after: str | None) -> C
 
 async def list_transfers(request: Request) -> TransferList:
     """What is being sent to clients now, and what lately was."""
-    return _transfers(node_of(request))
+    return transfers_of(node_of(request))
 
 
 async def stream_events(request: Request) -> Response:
@@ -96,9 +79,9 @@ async def stream_events(request: Request) -> Response:
         sent: dict[str, str] = {}
         while node.state != "draining":
             for name, snapshot in (
-                ("status", _status(node)),
-                ("members", _members(node)),
-                ("transfers", _transfers(node)),
+                ("status", status_of(node)),
+                ("members", members_of(node)),
+                ("transfers", transfers_of(node)),
             ):
                 data = json.dumps(snapshot.model_dump(mode="json"), separators=(",", ":"))
                 if sent.get(name) != data:
@@ -109,111 +92,35 @@ async def stream_events(request: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-def _status(node: Node) -> Status:
-    settings, metrics = node.settings, node.metrics
-    served = {kind: int(counter._value.get()) for kind, counter in metrics.served.items()}  # noqa: SLF001 -- no public way
-    received = {kind: int(counter._value.get()) for kind, counter in metrics.received.items()}  # noqa: SLF001
-    by_state = Counter(member.state for member in _members(node).members)
-    return Status(
-        node=NodeFacts(
-            name=settings.node_name,
-            zone=settings.zone or None,
-            version=node.version,
-            state=node.state,
-            membership="alone" if node.gossip is None else settings.membership,
-            doors=Doors.model_validate(node.doors),
-            started_at=datetime.fromtimestamp(node.started_at, UTC),
-            uptime_seconds=round(time.time() - node.started_at, 3),
-        ),
-        cache=Cache(
-            used_bytes=node.cache.used_bytes,
-            quota_bytes=node.cache.quota,
-            contents=len(node.cache),
-            chunks=node.cache.chunks,
-        ),
-        bytes=Bytes(
-            served=_by_source(served),
-            received=ReceivedBytes(peer=received[SourceKind.PEER], upstream=received[SourceKind.UPSTREAM]),
-            uploaded=int(metrics.uploaded._value.get()),  # noqa: SLF001
-        ),
-        members=MemberCounts(alive=by_state["alive"], failed=by_state["failed"], left=by_state["left"]),
-        transfers=len(node.transfers),
-        saved_upstream_bytes=sum(served.values()) - received[SourceKind.UPSTREAM],
-    )
-
-
-def _by_source(counts: Mapping[SourceKind, int]) -> BytesBySource:
-    return BytesBySource(**{kind.value: count for kind, count in counts.items()})
-
-
-def _members(node: Node) -> MemberList:
-    settings = node.settings
-    if node.gossip is None:
-        alone = Member(
-            name=settings.node_name,
-            zone=settings.zone or None,
-            state="alive",
-            me=True,
-            peer_address=None,
-            gossip_address=None,
-            version=node.version,
-            keys=0,
-            round_trip_seconds=None,
+async def start_preheat(request: Request, *, body: PreheatRequest) -> Response:
+    """Begin to bring content onto nodes."""
+    node = node_of(request)
+    count = body.nodes.root if isinstance(body.nodes, NodeCount) else None
+    try:
+        preheat = node.preheats.start(body.references, count)
+    except Full as error:
+        return problem(
+            503, "Service Unavailable", str(error), advice="wait for one to end", headers={"Retry-After": "5"}
         )
-        return MemberList(members=[alone])
-    gossip = node.gossip
-    return MemberList(
-        members=[
-            Member(
-                name=member.name,
-                zone=member.zone or None,
-                state=state.value,
-                me=member.name == gossip.me.name,
-                peer_address=member.peer_addr or None,
-                gossip_address=member.gossip_addr or None,
-                version=member.version or None,
-                keys=gossip.keys_held_by(member),
-                round_trip_seconds=gossip.round_trip_estimate(member),
-            )
-            for member, state in gossip.members()
-        ]
-    )
+    headers = {"Location": f"/api/v1/preheat/{preheat.id}"}
+    return JSONResponse(preheat_of(preheat).model_dump(mode="json"), 202, headers)
 
 
-def _content(entry: Entry) -> Content:
-    meta = entry.meta
-    read = entry.last_read_wall
-    return Content(
-        key=meta.key.text,
-        kind=meta.kind,
-        digest=str(meta.digest) if meta.digest else None,
-        size_bytes=meta.size,
-        held_bytes=entry.held_bytes,
-        whole=entry.whole,
-        verified=entry.verified,
-        media_type=meta.media_type,
-        source=meta.source,
-        last_read_at=datetime.fromtimestamp(read, UTC) if read else None,
-    )
+async def get_preheat(request: Request, *, id_: str) -> Preheat | Response:
+    """How far a preheat is."""
+    preheat = node_of(request).preheats.get(id_)
+    if preheat is None:
+        detail = f"no preheat {id_} is known on this node"
+        return problem(404, "Not Found", detail, advice="ask the node that started it, within the hour")
+    return preheat_of(preheat)
 
 
-def _transfers(node: Node) -> TransferList:
-    now = node.transfers.clock()
-    return TransferList(
-        transfers=[
-            Transfer(
-                id=one.id,
-                key=one.key,
-                kind=one.kind,
-                door=one.door,
-                state=one.state,
-                done_bytes=one.done,
-                total_bytes=one.total,
-                source_bytes=_by_source(one.by_source),
-                rate_bytes_per_second=round(one.rate(now), 1),
-                started_at=datetime.fromtimestamp(one.started_at, UTC),
-                correlation_id=one.correlation_id,
-            )
-            for one in node.transfers
-        ]
-    )
+async def purge_content(request: Request, *, key: str, all_nodes: bool) -> Purge | Response:
+    """Forget content here, or everywhere."""
+    target = str(parse_target(key))
+    nodes = await node_of(request).purges.purge(key, all_nodes=all_nodes)
+    if not any(one.forgotten or one.error for one in nodes):
+        where = "by any member" if all_nodes else "here"
+        advice = None if all_nodes else "all_nodes=true asks every member"
+        return problem(404, "Not Found", f"{target} is not held {where}", advice=advice)
+    return purge_of(target, nodes)

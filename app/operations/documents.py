@@ -1,0 +1,160 @@
+"""What members tell each other of an operation: orders, and how they went. Values and their JSON.
+
+Owns: what of another member's document is believed. Every reader raises ValueError where a document is not one.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self, cast, get_args
+
+from app.content.digest import Digest
+from app.errors import BadRequest
+
+REFERENCES_MAX = 100
+"""References of one preheat; openapi/peerd.yaml says the same."""
+
+BringState = Literal["waiting", "running", "finished", "failed"]
+
+
+def _fields(text: bytes) -> dict[str, Any]:
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 -- one error for all that is wrong with a document
+    return fields
+
+
+def _count(fields: dict[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} is no count: {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeOrder:
+    """Forget `target`, as `targets.parse_target` reads it.
+
+    Attributes:
+        digest: what the asking node knows the target's tag to stand for; others may remember nothing, or something older.
+    """
+
+    target: str
+    digest: Digest | None = None
+
+    def to_json(self) -> bytes:
+        """As it is sent."""
+        return json.dumps({"target": self.target, "digest": str(self.digest) if self.digest else None}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        fields = _fields(text)
+        target, digest = fields.get("target"), fields.get("digest")
+        if not isinstance(target, str) or not isinstance(digest, str | None):
+            raise ValueError("not an order to purge")  # noqa: TRY004
+        try:
+            return cls(target, Digest.parse(digest) if digest else None)
+        except BadRequest as error:
+            raise ValueError(f"not an order to purge: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What one node forgot.
+
+    Attributes:
+        freed: bytes on its disk.
+        contents: how many, those included of which no byte was held any more.
+        names: tags and URLs of which it does not remember any more what they stand for.
+    """
+
+    freed: int = 0
+    contents: int = 0
+    names: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.contents or self.names)
+
+    def to_json(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        fields = _fields(text)
+        return cls(_count(fields, "freed"), _count(fields, "contents"), _count(fields, "names"))
+
+
+@dataclass(frozen=True, slots=True)
+class BringOrder:
+    """Bring `references`, as `targets.parse_reference` reads them, onto the node that gets this.
+
+    Attributes:
+        id: under which the node is asked how far it is.
+        from_members: a member has it all; the node takes it from there and not from upstream, as far as it can.
+    """
+
+    id: str
+    references: tuple[str, ...]
+    from_members: bool = False
+
+    def to_json(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        fields = _fields(text)
+        identity, references, from_members = (fields.get(name) for name in ("id", "references", "from_members"))
+        if (
+            not isinstance(identity, str)
+            or not isinstance(from_members, bool)
+            or not isinstance(references, list)
+            or not 0 < len(references) <= REFERENCES_MAX
+            or not all(isinstance(one, str) for one in references)
+        ):
+            raise ValueError("not an order to bring content")
+        return cls(identity, tuple(references), from_members)
+
+
+@dataclass(frozen=True, slots=True)
+class BringProgress:
+    """How far one node is. Sizes in bytes.
+
+    Attributes:
+        done: held; of a node that has finished, verified too where there is a digest.
+        total: None until the node knows all that is to be brought.
+        brought: which of the order's references are whole, by their place in it.
+    """
+
+    state: BringState = "waiting"
+    done: int = 0
+    total: int | None = None
+    error: str | None = None
+    brought: frozenset[int] = frozenset()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("finished", "failed")
+
+    def to_json(self) -> bytes:
+        """As it is sent."""
+        return json.dumps({**asdict(self), "brought": sorted(self.brought)}).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        fields = _fields(text)
+        state, error, brought = fields.get("state"), fields.get("error"), fields.get("brought")
+        if (
+            state not in get_args(BringState)
+            or not isinstance(error, str | None)
+            or not isinstance(brought, list)
+            or not all(isinstance(one, int) and 0 <= one < REFERENCES_MAX for one in brought)
+        ):
+            raise ValueError("not a node's progress")
+        total = None if fields.get("total") is None else _count(fields, "total")
+        return cls(cast("BringState", state), _count(fields, "done"), total, error, frozenset(brought))
