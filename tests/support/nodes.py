@@ -1,0 +1,141 @@
+"""Nodes as users run them: `peerd serve`, each a process with addresses of its own."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.ports import free_port
+from tests.support.program import Program
+from tests.support.wire import Reply, Wire
+
+INSECURE = ("--insecure-peers",)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, which runs or has been ended."""
+
+    name: str
+    host: str
+    http_port: int
+    peer_port: int
+    gossip_port: int
+    program: Program
+
+    @property
+    def netloc(self) -> str:
+        return f"{self.host}:{self.http_port}"
+
+    def connect(self) -> Wire:
+        """A connection to the door for clients."""
+        return Wire(self.host, self.http_port)
+
+    def ask(self, target: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> Reply:
+        """One request on a connection of its own."""
+        with self.connect() as wire:
+            return wire.ask(target, method=method, headers=headers)
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """What this node knows of each member, by name."""
+        return {member["name"]: member for member in json.loads(self.ask("/api/v1/members").body)["members"]}
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        text = bytes(self.ask("/metrics/prometheus").body).decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def sees_alive(self, count: int) -> bool:
+        """Whether it knows so many members that are alive, itself included."""
+        return sum(member["state"] == "alive" for member in self.members().values()) == count
+
+
+@contextmanager
+def running_nodes(
+    folder: Path, count: int, *options: str, trust: Sequence[Sequence[str]] | None = None
+) -> Iterator[list[Node]]:
+    """Nodes within this block, on 127.0.0.1 and so on, of which each sees all others alive.
+
+    `trust` are the options of mutual TLS, node by node; without them peers are insecure.
+    """
+    with ExitStack() as stack:
+        nodes: list[Node] = []
+        for number in range(1, count + 1):
+            joins = ["--join", f"{nodes[0].host}:{nodes[0].gossip_port}"] if nodes else []
+            own = trust[number - 1] if trust else INSECURE
+            node = _started(folder, number, [*own, *joins, *options])
+            stack.callback(_end, node)
+            nodes.append(node)
+        for node in nodes:
+            node.program.wait_until_ready()
+        for node in nodes:
+            node.program.wait_until(partial(node.sees_alive, count), f"seeing {count} members alive")
+        yield nodes
+
+
+@contextmanager
+def running_alone(folder: Path, *options: str) -> Iterator[Node]:
+    """One node without peers within this block."""
+    node = _started(folder, 1, options)
+    try:
+        node.program.wait_until_ready()
+        yield node
+    finally:
+        _end(node)
+
+
+def wait_until_agreed(nodes: Sequence[Node]) -> None:
+    """Until each node knows as many keys of every other as that one has itself."""
+
+    def agreed() -> bool:
+        views = [node.members() for node in nodes]
+        own = {name: member["keys"] for view in views for name, member in view.items() if member["me"]}
+        return all(member["keys"] == own.get(name) for view in views for name, member in view.items())
+
+    nodes[0].program.wait_until(agreed, "told what all hold")
+
+
+def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
+    name, host = f"node-{number}", f"127.0.0.{number}"
+    http, peer, gossip = (free_port(host) for _ in range(3))
+    command = [
+        # The console script beside this interpreter, whatever PATH says.
+        str(Path(sys.executable).with_name("peerd")),
+        "serve",
+        *("--node-name", name),
+        *("--http-addr", f"{host}:{http}"),
+        *("--peer-addr", f"{host}:{peer}"),
+        *("--gossip-addr", f"{host}:{gossip}"),
+        *("--membership", "static"),
+        *("--cache-dir", str(folder / name)),
+        *("--drain-timeout", "2s"),
+        *("--log-format", "text"),
+        *("--upstream-allow", "127.0.0.1:*"),
+        *options,
+    ]
+    program = Program(name, command, folder / f"{name}.log", ready=lambda: _is_ready(host, http))
+    return Node(name, host, http, peer, gossip, program)
+
+
+def _is_ready(host: str, port: int) -> bool:
+    try:
+        with Wire(host, port) as wire:
+            return wire.ask("/readyz").status == 200
+    except (OSError, EOFError):
+        return False
+
+
+def _end(node: Node) -> None:
+    if node.program.runs:
+        node.program.end()
