@@ -21,8 +21,6 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import PeerdError
-
 log = logging.getLogger(__name__)
 
 ZEROCOPY = "http.response.zerocopysend"
@@ -34,11 +32,12 @@ STALLED_SECONDS = 60.0
 """A client that takes no byte for so long is cut off."""
 
 
-class ClientLeft(PeerdError):
+# Neither is a PeerdError: those are answered with a document, and where one of these is raised an answer has begun.
+class ClientLeft(Exception):
     """The client closed the connection, or took no byte for too long."""
 
 
-class BodyBrokenOff(PeerdError):
+class BodyBrokenOff(Exception):
     """The rest of a body that was begun can not be had: the connection is closed in order, before its end."""
 
 

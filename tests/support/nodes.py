@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.ports import free_port
@@ -137,5 +138,10 @@ def _is_ready(host: str, port: int) -> bool:
 
 
 def _end(node: Node) -> None:
+    """End it, which a test may have done; whatever was asked of it, it made no mistake of its own."""
     if node.program.runs:
-        node.program.end()
+        assert node.program.end() == 0, node.program.tail()
+    log = node.program.log.read_text(errors="replace")
+    before, found, after = log.partition("Traceback (most recent call last)")
+    if found:
+        pytest.fail(f"{node.name} logged a traceback:\n{before[-1000:]}{found}{after[:6000]}")
