@@ -25,6 +25,7 @@ from app.content.key import ContentKey
 from app.content.layout import GONE, PRESENT, Layout, Meta
 from app.content.tasks import Tasks
 from app.content.threads import Threads
+from app.errors import SourceError
 
 log = logging.getLogger(__name__)
 
@@ -230,12 +231,21 @@ class ChunkCache:
             self.commit(entry, index, hashlib.sha256(piece).digest())
         return entry
 
+    def adopt(self, entry: Entry) -> None:
+        """Somebody else's whole content stands in for ours: it counts for no quota, and what we had of it is deleted."""
+        key = entry.meta.key
+        if (known := self._entries.get(key)) is not None:
+            self._remove(known)
+        self._entries[key] = entry
+        if self.listener is not None:
+            self.listener.held(list(self._keys_of(entry)))
+
     def make_room(self, count: int) -> None:
         """Evict until `count` more bytes fit the quota, or nothing is left that may go."""
         if self.used_bytes + count <= self.quota:
             return
         goal = self.quota - count - int(self.quota * EVICT_AHEAD)
-        for entry, index in victims(list(self._entries.values())):
+        for entry, index in victims([entry for entry in self._entries.values() if entry.owned]):
             if self.used_bytes <= goal:
                 break
             self._evicted(len(entry.span(index)))
@@ -319,7 +329,8 @@ class ChunkCache:
             return
         self._withdraw(entry)
         del self._entries[entry.meta.key]
-        self.used_bytes -= entry.held_bytes
+        if entry.owned:
+            self.used_bytes -= entry.held_bytes
         folder = entry.detach()
         if folder is not None:
             with contextlib.suppress(
@@ -344,6 +355,12 @@ class ChunkCache:
             return False
         if self.is_fresh(entry, index):
             return True
+        try:
+            await entry.prepare()
+        except SourceError as error:
+            log.warning("%s is not served any more: %s", entry.meta.key, error)
+            self.forget(entry)
+            return False
         now = self.clock()
         want = entry.checksum(index)
         span = entry.span(index)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.content.byte_range import ByteRange, chunk_range
@@ -23,10 +23,13 @@ log = logging.getLogger(__name__)
 class Entry:
     """The chunks of one content.
 
+    `owned`: its bytes are the cache's, and count for its quota; else somebody else's file is read from here.
     `bits` has bit i set for each chunk i that is here.
 
     `folder` None makes a scratch, which dies with the last reference to it: a nameless file in `scratch_in`, or in memory.
     """
+
+    owned = True
 
     def __init__(self, meta: Meta, folder: Path | None, *, scratch_in: Path | None = None) -> None:
         self.meta = meta
@@ -95,6 +98,16 @@ class Entry:
             return None
         return bytes(self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE])
 
+    def know(self, checksums: Sequence[bytes]) -> None:
+        """What each chunk must hash to, from one who has proved it; for chunks that are not here."""
+        for index, checksum in enumerate(checksums):
+            if self.states[index] == ABSENT:
+                self.states[index] = GONE
+                self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
+
+    async def prepare(self) -> None:
+        """Called before a chunk's checksum is needed. Raises SourceError where the content turns out not to be right."""
+
     def file(self) -> Descriptor:
         """The open data file. Raises OSError."""
         held = self._file() if self._file is not None else None
@@ -106,10 +119,14 @@ class Entry:
             else:
                 fd = os.memfd_create("content")
             held = Descriptor(fd)
-            self._file = weakref.ref(held)
+            self._hold(held)
             if self.folder is None:
                 self._kept_open = held
         return held
+
+    def _hold(self, file: Descriptor) -> None:
+        """Remember an open file for as long as somebody uses it."""
+        self._file = weakref.ref(file)
 
     def detach(self) -> Path | None:
         """Give the folder up, to be deleted. Those who read go on with the file that is open."""

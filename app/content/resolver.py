@@ -51,7 +51,7 @@ class Resolver:
         """What `name` stands for; `ask` asks upstream, None where upstream may not be asked.
 
         Raises:
-            ContentUnknown: upstream does not know the name, or may not be asked and nobody remembers it.
+            ContentUnknown: upstream does not know the name, or may not be asked.
             UpstreamError: upstream's word, where nobody remembers the name either.
         """
         believed: Resolution | None = await self._believed.get(name.identity)
@@ -60,25 +60,28 @@ class Resolver:
         return await self._asking.ask(name, lambda: self._resolve(name, ask))
 
     async def _resolve(self, name: Name, ask: Callable[[], Awaitable[Resolution]] | None) -> Resolution:
-        away: UpstreamUnavailable | None = None
-        if ask is not None:
-            try:
-                found = replace(await ask(), seen_at=self._wall_clock())
-            except ContentUnknown:
-                await self.forget(name)
-                raise
-            except UpstreamUnavailable as error:
-                away = error
-            else:
-                await self._remember(name, found)
-                return found
+        if ask is None:
+            raise ContentUnknown(
+                "what a name stands for is upstream's to say, and this node asks none (--no-pull-through)"
+            )
+        try:
+            found = replace(await ask(), seen_at=self._wall_clock())
+        except ContentUnknown:
+            await self.forget(name)
+            raise
+        except UpstreamUnavailable as error:
+            return await self._from_memory(name, error)
+        await self._remember(name, found)
+        return found
+
+    async def _from_memory(self, name: Name, away: UpstreamUnavailable) -> Resolution:
+        """What was remembered here or elsewhere, while upstream is away."""
         remembered = self._table.get(name)
         if remembered is None:
             remembered = await self._ask_others(name)
         if remembered is None:
-            raise away or ContentUnknown("nobody knows this name, and upstream may not be asked for it")
-        if away is not None:
-            log.warning("%s; answered from what is remembered", away)
+            raise away
+        log.warning("%s; answered from what is remembered", away)
         await self._believed.set(name.identity, remembered, ttl=min(self._ttl_seconds, UPSTREAM_AWAY_SECONDS))
         return remembered
 

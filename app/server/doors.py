@@ -17,6 +17,9 @@ from app.settings import Address, TlsFiles
 
 log = logging.getLogger(__name__)
 
+App = Callable[..., Any]
+"""An ASGI application."""
+
 KEEP_ALIVE_SECONDS = 75
 """As nginx. Members' pools and containerd keep connections for longer than uvicorn's 5 s."""
 
@@ -49,7 +52,7 @@ def bind(name: str, address: Address) -> socket.socket:
 async def open_door(
     name: str,
     listener: socket.socket,
-    app: Callable[..., Any],
+    app: App,
     *,
     tls: TlsFiles | None = None,
     drain_seconds: float,

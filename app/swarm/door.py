@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,9 +23,9 @@ from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.key import ContentKey
 from app.content.layout import Meta
-from app.content.names import Name
+from app.content.names import Name, Resolution
 from app.content.resolver import Resolver
-from app.content.source import Content, SourceKind
+from app.content.source import Content, SourceKind, Stat
 from app.content.threads import Threads
 from app.errors import UpstreamRefused
 from app.observability.metrics import Metrics
@@ -40,6 +40,16 @@ log = logging.getLogger(__name__)
 
 COMING_SECONDS = 0.3
 """How long a home keeps an asker waiting before it says that the chunk is coming: less than a stall (`peer_client`)."""
+
+
+class Store(Protocol):
+    """What is needed of containerd's store, where its bytes can be had through its API only."""
+
+    async def entry(self, key: ContentKey) -> Entry | None:
+        """The content, with what its chunks must hash to; None where containerd does not share it."""
+
+    def remembered(self, name: Name) -> Resolution | None:
+        """What a tag stands for, as containerd has it."""
 
 
 class PeerDoor:
@@ -57,8 +67,10 @@ class PeerDoor:
         metrics: Metrics,
         zone_of: Callable[[str], str | None],
         zone: str,
+        store: Store | None = None,
         orders: Sequence[Route] = (),
     ) -> None:
+        self._store = store
         self._cache = cache
         self._flights = flights
         self._resolver = resolver
@@ -93,17 +105,37 @@ class PeerDoor:
         return Response(protocol.write_stat(entry.meta.size, entry.meta.media_type), media_type="application/json")
 
     async def _get_name(self, request: Request) -> Response:
-        known = self._resolver.remembered(Name(request.path_params["identity"]))
+        name = Name(request.path_params["identity"])
+        known = self._resolver.remembered(name)
+        if known is None and self._store is not None:
+            known = self._store.remembered(name)
         return Response(status_code=404) if known is None else Response(known.to_json(), media_type="application/json")
 
     async def _get_chunk(self, request: Request) -> Response:
         entry = self._entry(request.path_params["key"])
         span = _one_range(request.headers.get("Range"))
+        if entry is None or (span is not None and span.stop <= entry.meta.size and not _has(entry, span)):
+            try:
+                entry = await self._through_api(request.path_params["key"]) or entry
+            except TimeoutError:
+                return Response(status_code=202)
         if entry is None:
             return Response(status_code=404)
         if span is None or span.stop > entry.meta.size or len(span) > protocol.CHUNK_SIZE_MAX:
             return Response(status_code=416)
+        if not _has(entry, span) and entry.meta.source == "containerd":
+            stat = Stat(entry.meta.size, None, entry.meta.media_type)
+            content = Content(entry.meta.key, entry.meta.digest, entry.meta.size, stat, None)
+            declined = await self._fetch(content, entry, span, hops=0)
+            if declined is not None:
+                return declined
         return await self._answer(request, entry, span)
+
+    async def _through_api(self, key: str) -> Entry | None:
+        if self._store is None:
+            return None
+        async with asyncio.timeout(COMING_SECONDS):
+            return await self._store.entry(ContentKey(key))
 
     async def _fetch_chunk(self, request: Request) -> Response:
         try:
@@ -117,25 +149,32 @@ class PeerDoor:
             return Response(status_code=404)
         if entry.meta.size != content.size:
             return Response(status_code=404)
-        asker = request.headers.get(protocol.NODE_HEADER, "")
+        asker = request.headers.get(protocol.NODE_HEADER, "") if wanted.has_credential else None
+        declined = await self._fetch(content, entry, span, hops=max(0, wanted.hops), asker=asker)
+        return await self._answer(request, entry, span) if declined is None else declined
+
+    async def _fetch(
+        self, content: Content, entry: Entry, span: ByteRange, *, hops: int, asker: str | None = None
+    ) -> Response | None:
+        """Have the chunks of `span` here; None when they are. `asker` could fetch them by itself, with a client's credential."""
         for index in span.chunks(entry.meta.chunk_size):
             if entry.has(index):
                 continue
             if (holder := self._leases.holder(content.key.text, index)) is not None and holder != asker:
                 return self._decline(503, entry, index, [holder])
-            fill = self._flights.join(content, entry, index, hops=max(0, wanted.hops))
+            fill = self._flights.join(content, entry, index, hops=hops)
             with suppress(TimeoutError):
                 async with asyncio.timeout(COMING_SECONDS):
                     await fill.wait_beyond(fill.span.stop - 1)
-            if isinstance(fill.error, UpstreamRefused) and wanted.has_credential:
+            if isinstance(fill.error, UpstreamRefused) and asker is not None:
                 self._leases.grant(content.key.text, index, asker)
                 return self._decline(409, entry, index)
             if fill.error is not None:
-                log.info("chunk %d of %s can not be fetched for %s: %s", index, content.key, asker, fill.error)
+                log.info("chunk %d of %s can not be fetched for another member: %s", index, content.key, fill.error)
                 return self._decline(404, entry, index)
             if not fill.done:
                 return self._decline(202, entry, index)
-        return await self._answer(request, entry, span)
+        return None
 
     def _meta(self, content: Content) -> Meta:
         return Meta(
@@ -154,9 +193,13 @@ class PeerDoor:
         chunks = span.chunks(entry.meta.chunk_size)
         asker = request.headers.get(protocol.NODE_HEADER, "")
         name = _common_name(entry)
-        for index in chunks:
-            if not await self._cache.check(entry, index):
-                return self._decline(404, entry, chunks.start)
+        try:
+            async with asyncio.timeout(COMING_SECONDS):
+                for index in chunks:
+                    if not await self._cache.check(entry, index):
+                        return self._decline(404, entry, chunks.start)
+        except TimeoutError:  # containerd's blob is read whole before its first chunk is given out.
+            return self._decline(202, entry, chunks.start)
         if not self._admission.admit(len(span)):
             return self._decline(503, entry, chunks.start, self._admission.alternates(name, chunks.start, asker))
         try:
@@ -219,6 +262,10 @@ class _ChunkAnswer(Response):
 
     async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
         await self._door.send(self, scope, send)
+
+
+def _has(entry: Entry, span: ByteRange) -> bool:
+    return all(map(entry.has, span.chunks(entry.meta.chunk_size)))
 
 
 def _common_name(entry: Entry) -> str:

@@ -1,0 +1,315 @@
+"""Builds the tree of one node, in the order in which it is taken down. The only module that knows every room."""
+
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from app import __version__
+from app.containerd.image import ShareRule
+from app.containerd.mirrors import install_mirrors
+from app.containerd.shelf import ContainerdShelf
+from app.containerd.store import ContainerdStore
+from app.content.cache import ChunkCache
+from app.content.flight import Flights
+from app.content.in_order import InOrder
+from app.content.library import Library
+from app.content.manifests import Manifests
+from app.content.names import NameTable
+from app.content.prefetch import Prefetcher
+from app.content.proof import Proofs
+from app.content.reader import Reader
+from app.content.resolver import Resolver
+from app.content.source import Asker, Catalogue
+from app.content.tasks import Tasks
+from app.content.threads import Threads
+from app.observability.metrics import Metrics
+from app.observability.request import RequestStory
+from app.observability.transfers import Transfers
+from app.operations.bring import Bringer
+from app.operations.others import Alone, OtherNode, Others
+from app.operations.preheat import Preheats
+from app.operations.purge import Purger, Purges
+from app.routes.node import Node
+from app.server.doors import App, bind, client_context, open_door
+from app.server.operations_only import operations_only
+from app.settings import Address, Settings
+from app.swarm.admission import Admission
+from app.swarm.advertiser import Advertiser
+from app.swarm.door import PeerDoor
+from app.swarm.knowledge import Knowledge
+from app.swarm.leases import Leases
+from app.swarm.order_door import OrderDoor
+from app.swarm.orders import MembersAtTheDoor
+from app.swarm.peer_client import PeerClient
+from app.swarm.peers import Peers
+from app.swarm.ranking import Conduct
+from app.swarm.swarm import Swarm
+from app.upstream import Proxies, RegistryNames, UpstreamConfig, UpstreamSource
+from peerd_gossip import Gossip, GossipConfig, Member, StaticMembership, key_hash
+from peerd_gossip import TlsFiles as GossipTls
+
+log = logging.getLogger("peerd")
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, environ: Mapping[str, str], application: Callable[[Node], App]
+) -> AsyncIterator[Node]:
+    """One node, from bind to drain; `application` makes the API behind its door.
+
+    Raises:
+        DoorError: a door can not be opened.
+        CacheLocked, OSError: the cache folder can not be used.
+        GossipError: membership can not be had.
+    """
+    metrics = Metrics(settings.node_name)
+    async with AsyncExitStack() as stack:
+        # Sockets first: an address in use is the mistake that is made most, and costs nothing to find.
+        http = stack.enter_context(bind("--http-addr", settings.http_addr))
+        ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
+        peer = None if settings.alone else stack.enter_context(bind("--peer-addr", settings.peer_addr))
+        _warn(settings, metrics)
+
+        threads = await stack.enter_async_context(Threads())
+        cache = await stack.enter_async_context(
+            ChunkCache.open(
+                settings.cache_dir,
+                quota=settings.cache_size,
+                chunk_size=settings.chunk_size,
+                threads=threads,
+                evicted=metrics.evicted.inc,
+                corrupt=metrics.corrupt.labels("cache").inc,
+            )
+        )
+        config = _upstream_config(settings, environ)
+        upstream = await stack.enter_async_context(
+            UpstreamSource.open(config, threads.upstream, on_refused=metrics.refused)
+        )
+        gossip = await _gossip(stack, settings, peer.getsockname()[1]) if peer else None
+        tasks = await stack.enter_async_context(Tasks())
+        advertiser = Advertiser()
+        shelf = ContainerdShelf(cache, advertiser.holder(), tasks=tasks)
+        store = _containerd(settings, threads, shelf)
+        client = _peer_client(stack, settings)
+        peers = _peers(gossip, client, threads, metrics) if gossip else None
+        heart = _heart(settings, cache, store, peers, upstream, threads=threads, tasks=tasks, metrics=metrics)
+        _advertise(advertiser, cache, heart.resolver, gossip)
+        await stack.enter_async_context(store.running())
+
+        registry_hosts = RegistryNames(config).netlocs()
+        purger = Purger(cache, heart.resolver, threads=threads, registry_hosts=registry_hosts)
+        others: Others = Alone()
+        if gossip is not None:
+            others = await stack.enter_async_context(MembersAtTheDoor(gossip, client))
+        preheats = Preheats(
+            OtherNode(settings.node_name, settings.zone or ""),
+            Bringer(
+                cache,
+                heart.library,
+                heart.manifests,
+                registry_hosts=registry_hosts,
+                is_announced=_announced_in(gossip),
+            ),
+            others,
+            tasks=await stack.enter_async_context(Tasks()),
+            rng=_chance(),
+        )
+        node = Node(
+            settings=settings,
+            version=__version__,
+            cache=cache,
+            library=heart.library,
+            manifests=heart.manifests,
+            purges=Purges(settings.node_name, purger, others),
+            preheats=preheats,
+            transfers=Transfers(sent=lambda kind, count: metrics.served[kind].inc(count)),
+            metrics=metrics,
+            gossip=gossip,
+            registry_hosts=registry_hosts,
+            started_at=time.time(),
+            state="starting",
+            doors=dict.fromkeys(("http", "metrics", "peer", "gossip")),
+        )
+        if gossip is not None:
+            node.doors["gossip"] = gossip.me.gossip_addr
+        app = application(node)
+        peer_door = _peer_door(node, heart.flights, threads, shelf, OrderDoor(purger, preheats))
+        story = RequestStory(app, node=settings.node_name)
+        drain = settings.drain_timeout
+        for name, listener, behind, tls, seconds in (
+            ("peer", peer, peer_door, settings.tls, drain),
+            ("metrics", ops, operations_only(app), None, 0.0),
+            ("http", http, story, None, drain),
+        ):
+            if listener is not None:
+                door = open_door(f"--{name}-addr", listener, behind, tls=tls, drain_seconds=seconds)
+                node.doors[name] = str((await stack.enter_async_context(door)).address)
+        if settings.hosts:
+            # Last, when this node can serve: containerd reads the files at the next pull.
+            for done in await threads.disk(install_mirrors, settings):
+                if done.refusal is not None:
+                    log.warning("no mirror file for %s: %s", done.name, done.refusal)
+        node.state = "ready"
+        yield node
+        node.state = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class _Heart:
+    """Everything that reads, joined together."""
+
+    flights: Flights
+    resolver: Resolver
+    library: Library
+    manifests: Manifests
+
+
+def _heart(
+    settings: Settings,
+    cache: ChunkCache,
+    store: ContainerdStore,
+    peers: Peers | None,
+    upstream: UpstreamSource,
+    *,
+    threads: Threads,
+    tasks: Tasks,
+    metrics: Metrics,
+) -> _Heart:
+    catalogues: list[Catalogue] = [store] if peers is None else [store, peers]
+    asker: Asker = InOrder([store, upstream])
+    if peers is not None:
+        asker = Swarm(peers, [store], upstream, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics)
+    flights = Flights(cache, asker, tasks=tasks, received=metrics.came_in)
+    proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
+    prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=settings.prefetch)
+    reader = Reader(cache, flights, proofs, prefetcher)
+    resolver = Resolver(NameTable(cache.layout), catalogues, ttl_seconds=settings.tag_ttl)
+    through = settings.pull_through
+    return _Heart(
+        flights,
+        resolver,
+        Library(cache, reader, resolver, catalogues, upstream, pull_through=through),
+        Manifests(cache, reader, resolver, catalogues, upstream, pull_through=through),
+    )
+
+
+def _warn(settings: Settings, metrics: Metrics) -> None:
+    """Say what an operator may not have meant."""
+    if settings.alone:
+        log.warning("neither --tls-ca, --tls-cert and --tls-key nor --insecure-peers is given: this node runs alone")
+    if not settings.http_addr.is_loopback:
+        log.warning("--http-addr %s is reached from other hosts: they may read what this node may", settings.http_addr)
+        metrics.node_door_exposed.set(1)
+
+
+async def _gossip(stack: AsyncExitStack, settings: Settings, peer_port: int) -> Gossip:
+    me = Member(
+        settings.node_name,
+        int(time.time() * 1000),  # greater at each start: a newer life replaces the older one
+        str(Address(settings.advertise_host, peer_port)),
+        str(Address(settings.advertise_host, settings.gossip_addr.port)),
+        settings.zone or "",
+        __version__,
+    )
+    tls = settings.tls
+    config = GossipConfig(
+        me,
+        str(settings.gossip_addr),
+        tls=GossipTls(tls.ca, tls.cert, tls.key) if tls else None,
+        fp_rate=settings.filter_fp_rate,
+    )
+    return await stack.enter_async_context(
+        Gossip.running(config, StaticMembership([str(address) for address in settings.join_addresses]))
+    )
+
+
+def _peer_client(stack: AsyncExitStack, settings: Settings) -> PeerClient:
+    tls = settings.tls
+    client = PeerClient(settings.node_name, tls=(lambda: client_context(tls)) if tls else None)
+    stack.callback(client.close)
+    return client
+
+
+def _chance() -> random.Random:
+    """Chance that spreads load; it keeps no secret."""
+    return random.Random()  # noqa: S311
+
+
+def _peers(gossip: Gossip, client: PeerClient, threads: Threads, metrics: Metrics) -> Peers:
+    return Peers(
+        gossip,
+        client,
+        Conduct(time.monotonic, _chance()),
+        Knowledge(_chance()),
+        executor=threads.peers,
+        metrics=metrics,
+    )
+
+
+def _announced_in(gossip: Gossip | None) -> Callable[[str], bool]:
+    """Whether another live member is known to hold a key."""
+    return lambda text: gossip is not None and bool(gossip.holders(key_hash(text)))
+
+
+def _peer_door(
+    node: Node, flights: Flights, threads: Threads, store: ContainerdShelf, orders: OrderDoor
+) -> Callable[..., Any]:
+    def zone_of(name: str) -> str | None:
+        member = node.gossip.member(name) if node.gossip else None
+        return member.zone if member else None
+
+    door = PeerDoor(
+        node.cache,
+        flights,
+        node.library.resolver,
+        admission=Admission(
+            uploads_max=node.settings.max_uploads, rate_max=node.settings.upload_limit, clock=time.monotonic
+        ),
+        leases=Leases(time.monotonic),
+        threads=threads,
+        metrics=node.metrics,
+        zone_of=zone_of,
+        zone=node.settings.zone or "",
+        store=store,
+        orders=orders.routes,
+    )
+    return door.app
+
+
+def _containerd(settings: Settings, threads: Threads, shelf: ContainerdShelf) -> ContainerdStore:
+    store = ContainerdStore(
+        socket=settings.containerd_socket,
+        namespace=settings.containerd_namespace,
+        rule=ShareRule(frozenset(one.name for one in settings.hosts), settings.share_filter),
+        content_dir=settings.containerd_content_dir,
+        executor=threads.upstream,
+        on_change=shelf.changed,
+    )
+    shelf.connect(store)
+    return store
+
+
+def _advertise(advertiser: Advertiser, cache: ChunkCache, resolver: Resolver, gossip: Gossip | None) -> None:
+    """Tell the others what is held here, now and whenever it changes."""
+    cache.listener, resolver.listener = advertiser.holder(), advertiser.holder()
+    cache.listener.held(cache.advertised())
+    resolver.listener.held(resolver.advertised())
+    if gossip is not None:
+        advertiser.connect(gossip)
+
+
+def _upstream_config(settings: Settings, environ: Mapping[str, str]) -> UpstreamConfig:
+    return UpstreamConfig(
+        registries={one.name: one.url for one in settings.registry},
+        auth_file=settings.registry_auth,
+        allow=settings.upstream_allow,
+        deny_unlisted=settings.upstream_deny_unlisted,
+        ca=settings.upstream_ca,
+        hosts=tuple(str(one) for one in settings.hosts),
+        default_registry=settings.default_registry,
+        proxies=Proxies.from_environment(environ),
+    )
