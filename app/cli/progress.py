@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final, Self
 
 import rich.progress
@@ -19,6 +20,7 @@ from app.client.tally import Tally
 from app.errors import PeerdError
 
 _ASK_EVERY_SECONDS: Final = 0.5
+_ACCOUNT_WITHIN_SECONDS: Final = 2.0
 _LINE_EVERY_SECONDS: Final = 10.0
 
 
@@ -26,10 +28,11 @@ _LINE_EVERY_SECONDS: Final = 10.0
 def accounted(node: Node, tally: Tally) -> Iterator[None]:
     """Keeps asking the node where the bytes came from, and once more at the end. A node that does not say is no error."""
     over = threading.Event()
+    patient_for_little = replace(node, silence_seconds=_ACCOUNT_WITHIN_SECONDS)
 
     def ask() -> None:
         with suppress(PeerdError):
-            tally.learn(api.transfers(node).transfers)
+            tally.learn(api.transfers(patient_for_little).transfers)
 
     def keep_asking() -> None:
         while not over.wait(_ASK_EVERY_SECONDS):

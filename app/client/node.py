@@ -44,9 +44,10 @@ class NodeRefused(PeerdError):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node by the URL of its door, e.g. `http://127.0.0.1:5000`."""
+    """A node by the URL of its door, e.g. `http://127.0.0.1:5000`, and how long its silence is borne."""
 
     url: str
+    silence_seconds: float = _SILENCE_SECONDS
 
     def __post_init__(self) -> None:
         """Refuse what is no door's URL."""
@@ -99,7 +100,7 @@ class Node:
     def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(str(parts.hostname), parts.port, timeout=_SILENCE_SECONDS)
+        return kind(str(parts.hostname), parts.port, timeout=self.silence_seconds)
 
     def _exchange(
         self,
@@ -134,7 +135,7 @@ def _refusal(answer: http.client.HTTPResponse, what: str) -> NodeRefused:
         if isinstance(errors, list) and errors and isinstance(errors[0], dict):
             reason = f"{errors[0].get('code', reason)}: {errors[0].get('message', '')}"
         elif "detail" in document or "title" in document:
-            reason = " ".join(str(document[name]) for name in ("detail", "advice") if document.get(name)) or str(
+            reason = "; ".join(str(document[name]) for name in ("detail", "advice") if document.get(name)) or str(
                 document["title"]
             )
     retry_after = answer.headers.get("Retry-After", "")

@@ -18,7 +18,7 @@ from app.client.pull import pull_image
 from app.client.reference import ImageReference
 from app.client.tally import Tally
 from app.demo.image import Document, Image
-from app.demo.nodes import NodeFailed, RunningNode, wait_until_agreed
+from app.demo.nodes import Cluster, NodeFailed, RunningNode
 from app.demo.registry import Registry
 
 PEER_SHARE_MIN: Final = 0.95
@@ -85,14 +85,15 @@ class Act:
 
 
 def pull_in_turn(
-    nodes: list[RunningNode], registry: Registry, reference: ImageReference, image: Image, platform: Platform
+    cluster: Cluster, count: int, registry: Registry, reference: ImageReference, image: Image, platform: Platform
 ) -> Act:
-    """The image through one node after another; each begins when it can know what the others have."""
+    """Nodes come one after another, and each pulls the image when it has joined those that have it."""
     rows = []
-    for node in nodes:
+    for _ in range(count):
+        node = cluster.grow()
         rows.append(_measured(node, partial(_pull, node, reference, image, platform)))
-        wait_until_agreed(nodes)
-    return Act("an image through each node in turn", tuple(rows), _sent(registry, image.blobs))
+        cluster.agree()
+    return Act("An image through each node in turn, as the nodes join", tuple(rows), _sent(registry, image.blobs))
 
 
 def pull_at_once(
@@ -100,17 +101,15 @@ def pull_at_once(
 ) -> Act:
     """A fresh image through all nodes at the same time."""
     with ThreadPoolExecutor(max_workers=len(nodes)) as threads:
-        rows = threads.map(
-            lambda node: _measured(node, partial(_pull, node, reference, image, platform)),
-            nodes,
-        )
-        return Act("a fresh image through all nodes at once", tuple(rows), _sent(registry, image.blobs))
+        pulls = [threads.submit(_measured, node, partial(_pull, node, reference, image, platform)) for node in nodes]
+        rows = tuple(pull.result() for pull in pulls)
+    return Act("A fresh image through all nodes at once", rows, _sent(registry, image.blobs))
 
 
 def read_ranges(nodes: list[RunningNode], registry: Registry, file: Document, url: str, rng: random.Random) -> Act:
     """As overlaybd reads a layer: no HEAD, the size from `bytes=0-0`, then ranges here and there."""
-    rows = [_measured(node, partial(_read, node, file, url, rng)) for node in nodes]
-    return Act("ranges of a file through each node, as overlaybd reads", tuple(rows), _sent(registry, (file,)))
+    rows = tuple(_measured(node, partial(_read, node, file, url, rng)) for node in nodes)
+    return Act("Ranges of a file through each node, as overlaybd reads", rows, _sent(registry, (file,)))
 
 
 def faults(in_turn: Act) -> list[str]:

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -71,50 +71,76 @@ class RunningNode:
         return NodeFailed("\n".join([f"{self.name} {what}; the end of its log:", *(f"  {line}" for line in lines)]))
 
 
-@contextmanager
-def running_nodes(count: int, directory: Path, registry_name: str, registry_port: int) -> Iterator[list[RunningNode]]:
-    """So many nodes that know each other and reach the registry; ended, by their pids, when the block ends."""
-    hosts = [f"127.0.0.{number}" for number in range(1, count + 1)]
-    ports = [_free_ports(host, 3) for host in hosts]
-    gossip = [f"{host}:{three[2]}" for host, three in zip(hosts, ports, strict=True)]
-    with ExitStack() as stack:
-        nodes: list[RunningNode] = []
-        for index, (host, (http, peer, _)) in enumerate(zip(hosts, ports, strict=True)):
-            name = f"node-{index + 1}"
-            options = {
-                "--node-name": name,
-                "--http-addr": f"{host}:{http}",
-                "--peer-addr": f"{host}:{peer}",
-                "--gossip-addr": gossip[index],
-                "--advertise-host": host,
-                "--membership": "static",
-                "--cache-dir": str(directory / name),
-                "--cache-size": "2GiB",
-                "--registry": f"{registry_name}=http://127.0.0.1:{registry_port}",
-                "--upstream-allow": f"127.0.0.1:{registry_port}",
-                "--drain-timeout": "2s",
-                "--log-format": "text",
-            }
-            arguments = ["--insecure-peers", *(word for option in options.items() for word in option)]
-            arguments += [word for other in gossip if other != gossip[index] for word in ("--join", other)]
-            node = _start(name, arguments, f"{host}:{http}", gossip[index], directory / f"{name}.log")
-            stack.callback(_end, node)
-            nodes.append(node)
-        for node in nodes:
-            _until(partial(_is_ready, node), nodes, _READY_WITHIN_SECONDS, f"{node.name} is not ready")
-        _until(lambda: _all_met(nodes), nodes, _READY_WITHIN_SECONDS, "the nodes do not find each other")
-        yield nodes
+class Cluster:
+    """Nodes that come one after another; leaving the block ends them, by their pids."""
 
+    def __init__(self, directory: Path, registry_name: str, registry_port: int) -> None:
+        self.nodes: list[RunningNode] = []
+        self._directory = directory
+        self._registry_name = registry_name
+        self._registry_address = f"127.0.0.1:{registry_port}"
+        self._stack = ExitStack()
 
-def wait_until_agreed(nodes: list[RunningNode]) -> bool:
-    """Until every node knows as many keys of each other as that one has itself; False when that takes too long."""
-    try:
-        _until(lambda: _all_agree(nodes), nodes, _AGREED_WITHIN_SECONDS, "the nodes do not agree")
-    except NodeFailed:
-        for node in nodes:
-            node.check()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def grow(self) -> RunningNode:
+        """One node more: ready, known to all others, and knowing what they have."""
+        number = len(self.nodes) + 1
+        name, host = f"node-{number}", f"127.0.0.{number}"
+        http, peer, gossip = (f"{host}:{port}" for port in _free_ports(host, 3))
+        options = {
+            "--node-name": name,
+            "--http-addr": http,
+            "--peer-addr": peer,
+            "--gossip-addr": gossip,
+            "--advertise-host": host,
+            "--membership": "static",
+            "--cache-dir": str(self._directory / name),
+            "--cache-size": "2GiB",
+            "--registry": f"{self._registry_name}=http://{self._registry_address}",
+            "--upstream-allow": self._registry_address,
+            "--drain-timeout": "2s",
+            "--log-format": "text",
+        }
+        arguments = ["--insecure-peers", *(word for option in options.items() for word in option)]
+        # One member that answers is enough to join by; two, lest the first be busy.
+        arguments += [word for other in self.nodes[:2] for word in ("--join", other.gossip_address)]
+        node = _start(name, arguments, http, gossip, self._directory / f"{name}.log")
+        self._stack.callback(_end, node)
+        self.nodes.append(node)
+        self._until(partial(_is_ready, node), _READY_WITHIN_SECONDS, f"{name} is not ready")
+        self._until(self._all_met, _READY_WITHIN_SECONDS, f"{name} and the others do not find each other")
+        self.agree()
+        return node
+
+    def agree(self) -> None:
+        """Waits until every node knows of each other as many keys as that one has; raises NodeFailed when it takes too long."""
+        self._until(self._all_agree, _AGREED_WITHIN_SECONDS, "the nodes do not learn what the others have")
+
+    def _until(self, true: Callable[[], bool], seconds: float, otherwise: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            for node in self.nodes:
+                node.check()
+            if time.monotonic() > deadline:
+                raise self.nodes[-1].failed(f"was waited for {seconds:.0f} s: {otherwise}")
+            time.sleep(_ASK_EVERY_SECONDS)
+
+    def _all_met(self) -> bool:
+        with suppress(PeerdError):
+            return all(api.status(node.client).members.alive == len(self.nodes) for node in self.nodes)
         return False
-    return True
+
+    def _all_agree(self) -> bool:
+        with suppress(PeerdError):
+            views = [api.members(node.client).members for node in self.nodes]
+            own = {member.name: member.keys for view in views for member in view if member.me}
+            return all(own.get(member.name) == member.keys for view in views for member in view)
+        return False
 
 
 def _start(name: str, arguments: list[str], http_address: str, gossip_address: str, log: Path) -> RunningNode:
@@ -141,33 +167,9 @@ def _end(node: RunningNode) -> None:
         node.process.wait()
 
 
-def _until(true: Callable[[], bool], nodes: list[RunningNode], seconds: float, otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        for node in nodes:
-            node.check()
-        if time.monotonic() > deadline:
-            raise nodes[0].failed(f"waited {seconds:.0f} s: {otherwise}")
-        time.sleep(_ASK_EVERY_SECONDS)
-
-
 def _is_ready(node: RunningNode) -> bool:
     with suppress(PeerdError), node.client.request("GET", "/readyz"):
         return True
-    return False
-
-
-def _all_met(nodes: list[RunningNode]) -> bool:
-    with suppress(PeerdError):
-        return all(api.status(node.client).members.alive == len(nodes) for node in nodes)
-    return False
-
-
-def _all_agree(nodes: list[RunningNode]) -> bool:
-    with suppress(PeerdError):
-        views = [api.members(node.client).members for node in nodes]
-        own = {member.name: member.keys for view in views for member in view if member.me}
-        return all(own.get(member.name) == member.keys for view in views for member in view)
     return False
 
 

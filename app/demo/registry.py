@@ -81,7 +81,7 @@ def serving(registry: Registry) -> Iterator[None]:
     Handler.registry = registry
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     registry.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, name="registry", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="registry", daemon=True)
     thread.start()
     try:
         yield
@@ -150,8 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for offset in range(start, stop, _PIECE_BYTES):
                 piece = view[offset : min(stop, offset + _PIECE_BYTES)]
-                self.wfile.write(piece)
+                # Counted first: who has a byte finds it counted.
                 self.registry.sent(document, len(piece))
+                self.wfile.write(piece)
         except ConnectionError:
             self.close_connection = True
 

@@ -4,11 +4,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from click.testing import CliRunner, Result
 
 from app.cli import main
 from app.client.manifest import Platform
@@ -33,18 +33,19 @@ class ScriptedNode:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._url = "http://{}:{}".format(*self._listener.getsockname())
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     @property
     def node(self) -> Node:
-        host, port = self._listener.getsockname()
-        return Node(f"http://{host}:{port}")
+        return Node(self._url)
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        with suppress(OSError):  # it is closed already when the script was played to its end
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        self._listener.close()
 
     def _serve(self) -> None:
         for said in self._script:
@@ -59,6 +60,7 @@ class ScriptedNode:
                 request, *lines = head.decode().split("\r\n\r\n")[0].split("\r\n")
                 self.asked.append((request, dict(line.split(": ", 1) for line in lines)))
                 connection.sendall(encoded(said))
+        self._listener.close()
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def api_node() -> Iterator[ApiNode]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     node = ApiNode(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     yield node
     server.shutdown()
@@ -140,13 +142,26 @@ def image() -> Image:
     return make_image(256 * 1024, Platform("linux", "amd64"))
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What a command left."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def peerd(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def peerd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """The command line, with no option set from outside."""
     for name in [name for name in os.environ if name.startswith("PEERD_")]:
         monkeypatch.delenv(name)
 
-    def run(*words: str) -> Result:
-        return CliRunner().invoke(main, words, prog_name="peerd")
+    def run(*words: str) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(words), prog_name="peerd")
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
 
     return run

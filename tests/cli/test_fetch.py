@@ -142,7 +142,7 @@ def test_nothing_at_all_is_a_content_too(scripted_node) -> None:
 
 class TestRefusals:
     def test_are_told_in_the_nodes_own_words(self, scripted_node) -> None:
-        with pytest.raises(NodeRefused, match=r"answered 404: not there try that") as caught:
+        with pytest.raises(NodeRefused, match=r"answered 404: not there; try that") as caught:
             got(scripted_node(problem(404, "not there")).node)
         assert caught.value.status == 404
 

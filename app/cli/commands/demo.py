@@ -17,7 +17,7 @@ from app.client.manifest import Platform
 from app.client.reference import ImageReference
 from app.demo.acts import Act, faults, pull_at_once, pull_in_turn, read_ranges
 from app.demo.image import Document, make_image
-from app.demo.nodes import NodeFailed, RunningNode, running_nodes
+from app.demo.nodes import Cluster, NodeFailed, RunningNode
 from app.demo.registry import Registry, serving
 from app.settings.values import parse_size
 
@@ -46,8 +46,8 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str) -> int:  #
 def command(*, count: int, keep: bool, image_size: int) -> None:
     """Start a cluster on this machine with a registry of its own, and show where the bytes come from.
 
-    An image is pulled through each node in turn, a fresh one through all at once, and ranges of a file are read as
-    overlaybd reads them. Exit 0 when every byte was right, all nodes but the first took at least 95 % of the first image
+    An image is pulled through each node in turn, as the nodes join; a fresh one through all at once; and ranges of a file
+    are read as overlaybd reads them. Exit 0 when every byte was right, all nodes but the first took at least 95 % of the first image
     from peers, and the registry sent each of its blobs once.
     """
     # A demo that is told to end takes its nodes down as if it were interrupted.
@@ -57,19 +57,19 @@ def command(*, count: int, keep: bool, image_size: int) -> None:
     registry = Registry()
     with tempfile.TemporaryDirectory(prefix="peerd-demo-") as directory, serving(registry):
         console.print(f"Starting {count} nodes and a registry on this machine …")
-        with running_nodes(count, Path(directory), _REGISTRY, registry.port) as nodes:
-            found = _play(nodes, registry, image_size, platform, console)
+        with Cluster(Path(directory), _REGISTRY, registry.port) as cluster:
+            found = _play(cluster, count, registry, image_size, platform, console)
             if keep:
-                _keep(nodes, registry, Path(directory), console)
+                _keep(cluster.nodes, registry, Path(directory), console)
     if found:
         raise NodeFailed("\n".join(found))
     console.print(
-        f"[green]All digests verified; nodes 2 to {count} took their image from peers; the registry sent each blob once.[/]"
+        "[green]All digests verified; every node but the first took its image from peers; the registry sent each blob once.[/]"
     )
 
 
 def _play(
-    nodes: list[RunningNode], registry: Registry, image_size: int, platform: Platform, console: Console
+    cluster: Cluster, count: int, registry: Registry, image_size: int, platform: Platform, console: Console
 ) -> list[str]:
     first, second = make_image(image_size, platform), make_image(image_size, platform)
     registry.push(_REPOSITORY, "v1", first)
@@ -77,11 +77,11 @@ def _play(
     file = Document.of("application/octet-stream", os.urandom(image_size // 4))
     registry.push_blob(file)
     image = f"{_REGISTRY}/{_REPOSITORY}"
-    in_turn = pull_in_turn(nodes, registry, ImageReference.parse(f"{image}:v1"), first, platform)
+    in_turn = pull_in_turn(cluster, count, registry, ImageReference.parse(f"{image}:v1"), first, platform)
     _show(in_turn, console)
-    _show(pull_at_once(nodes, registry, ImageReference.parse(f"{image}:v2"), second, platform), console)
+    _show(pull_at_once(cluster.nodes, registry, ImageReference.parse(f"{image}:v2"), second, platform), console)
     url = f"http://127.0.0.1:{registry.port}/v2/{_REPOSITORY}/blobs/{file.digest}"
-    _show(read_ranges(nodes, registry, file, url, random.Random(file.digest.hex)), console)  # noqa: S311 - no secret
+    _show(read_ranges(cluster.nodes, registry, file, url, random.Random(file.digest.hex)), console)  # noqa: S311 - no secret
     return faults(in_turn)
 
 
@@ -97,7 +97,7 @@ def _show(act: Act, console: Console) -> None:
             row.checked,
         )
     console.print(table)
-    sent = _table("what the registry sent for it", "blob", "size", "requests", "sent", "copies")
+    sent = _table("What the registry sent for it", "blob", "size", "requests", "sent", "copies")
     for blob in act.blobs:
         sent.add_row(blob.name, bytes_text(blob.size), str(blob.requests), bytes_text(blob.sent), f"{blob.copies:.2f}")
     console.print(sent)

@@ -4,16 +4,18 @@ import json
 from datetime import UTC, datetime
 
 import click
+import rich.box
 from rich.console import Console
 from rich.table import Table
 
 from app.api.models import MemberList, Status, TransferList
 from app.cli.help import ExampleCommand
 from app.cli.node_option import json_option, node_option
-from app.cli.progress import short
 from app.cli.units import bytes_text, seconds_text, share_text
 from app.client import api
 from app.client.node import Node
+
+_ENDED_SHOWN = 5
 
 
 @click.command(
@@ -34,15 +36,16 @@ def command(*, node: Node, as_json: bool) -> None:
         click.echo(json.dumps({name: one.model_dump(mode="json") for name, one in documents.items()}, indent=2))
         return
     console = Console()
-    for table in (_node_table(status), _bytes_table(status), _members_table(members), _transfers_table(transfers)):
-        console.print(table)
+    for part in (_node_table(status), _bytes_table(status), _members_table(members), _transfers_table(transfers)):
+        console.print(part)
 
 
 def _table(title: str, *headings: str) -> Table:
     """Text to the left, and numbers, whose headings end with a blank, to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading.strip(), justify="right" if heading.endswith(" ") else "left", overflow="fold")
+    table.show_header = any(headings)
     return table
 
 
@@ -60,7 +63,13 @@ def _node_table(status: Status) -> Table:
         f"{bytes_text(cache.used_bytes)} of {bytes_text(cache.quota_bytes)} "
         f"({share_text(cache.used_bytes, cache.quota_bytes)}), {cache.contents} contents",
     )
-    table.add_row("saved", f"{bytes_text(status.saved_upstream_bytes)} not asked of upstream")
+    saved = status.saved_upstream_bytes
+    table.add_row(
+        "upstream",
+        f"{bytes_text(saved)} less than clients were sent"
+        if saved >= 0
+        else f"{bytes_text(-saved)} fetched for others",
+    )
     return table
 
 
@@ -93,19 +102,25 @@ def _members_table(members: MemberList) -> Table:
     return table
 
 
-def _transfers_table(transfers: TransferList) -> Table:
-    table = _table("Transfers", "content", "door", "state", "bytes ", "rate ", "from peers ", "began")
+def _transfers_table(transfers: TransferList) -> Table | str:
+    """What runs, and the few that ended last."""
+    running = [one for one in transfers.transfers if one.state in {"waiting", "running"}]
+    ended = [one for one in transfers.transfers if one not in running]
+    ended.sort(key=lambda one: one.started_at)
+    if not transfers.transfers:
+        return "No transfers to clients."
+    table = _table("Transfers to clients", "content", "door", "state", "bytes ", "rate ", "peers % ", "began")
     now = datetime.now(UTC)
-    for transfer in transfers.transfers:
+    for transfer in (*running, *ended[-_ENDED_SHOWN:]):
         total = "?" if transfer.total_bytes is None else bytes_text(transfer.total_bytes)
         sources = transfer.source_bytes.model_dump()
         table.add_row(
-            short(f"@{transfer.key}" if ":" in transfer.key else transfer.key),
+            transfer.key[:15],
             transfer.door,
             transfer.state,
-            f"{bytes_text(transfer.done_bytes)} of {total}",
+            bytes_text(transfer.done_bytes) + ("" if transfer.state == "finished" else f" of {total}"),
             f"{bytes_text(transfer.rate_bytes_per_second)}/s",
             share_text(sources["peer"], sum(sources.values())),
-            f"{seconds_text(max(0.0, (now - transfer.started_at).total_seconds()))} ago",
+            f"{seconds_text(max(0.0, (now - transfer.started_at).total_seconds()))}",
         )
     return table
