@@ -6,6 +6,7 @@ long as a slice exists its file is open, and an unlinked file keeps its bytes.
 
 import ctypes
 import errno
+import mmap
 import os
 from dataclasses import dataclass
 
@@ -31,10 +32,16 @@ class Descriptor:
     def punch(self, offset: int, length: int) -> bool:
         """Give the disk back what lies there; reads of it give zeros from now on.
 
+        Only whole pages of it: the kernel zeroes a page that is partly in the hole in place, and what sendfile has put into a
+        socket's queue is that very page. A client that is slow to read would be sent the zeros.
+
         Returns False where the file system can not do that (fallocate(2), EOPNOTSUPP).
         """
+        start, stop = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + length) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start >= stop:
+            return True
         result = _libc.fallocate(
-            self._fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)
+            self._fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(stop - start)
         )
         if result == 0:
             return True

@@ -19,6 +19,11 @@ from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable
 WINDOW_BYTES = 32 << 20
 """How far upstream may run ahead of the client, where the client reads from the front."""
 
+IN_SOCKETS_BYTES = 48 << 20
+"""What was sent but may not have been read yet, and so is still this file's pages: where a file system has large folios, even
+a hole of whole pages zeroes them in place. More than Linux lets the two ends of a connection hold (net.ipv4.tcp_wmem, 4 MiB,
+and tcp_rmem, 6 MiB, or 32 MiB of late)."""
+
 
 class Passing:
     """One answer of upstream, on its way to one client.
@@ -36,6 +41,7 @@ class Passing:
         self._position = self._start
         self._kept_from = kept_from
         self._read_up_to = kept_from
+        self._given_back = kept_from - self._start
         self._room = room
         self._error: PeerdError | None = None
         self._ended = False
@@ -105,9 +111,10 @@ class Passing:
 
     def _was_read(self, position: int) -> None:
         if self._in_order:
-            freed = position - self._read_up_to
-            if freed > 0:
-                self._file.punch(self._read_up_to - self._start, freed)
+            done_with = position - self._start - IN_SOCKETS_BYTES
+            if done_with - self._given_back >= IN_SOCKETS_BYTES:
+                self._file.punch(self._given_back, done_with - self._given_back)
+                self._given_back = done_with
         with self._may_go_on:
             self._read_up_to = max(self._read_up_to, position)
             self._may_go_on.notify()
