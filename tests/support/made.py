@@ -31,3 +31,8 @@ def write(path: Path, seed: str, size: int) -> Path:
         for piece in pieces(seed, size):
             file.write(piece)
     return path
+
+
+def digest_of(data: bytes) -> str:
+    """Its sha256 digest, as registries write it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -13,7 +13,7 @@ import pytest
 
 READY_WITHIN_SECONDS = 60.0
 ENDED_WITHIN_SECONDS = 20.0
-LOG_LINES_SHOWN = 40
+LOG_LINES_SHOWN = 25
 
 RUNNING: list["Program"] = []
 """Those that run now, so that a test that fails can show their logs."""
