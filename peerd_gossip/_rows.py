@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from peerd_gossip.bloom import Bloom
 from peerd_gossip.member import MemberId
 
-FRESH_MAX = 16
+FRESH_MAX = 8
 
 
 class RowTable:
@@ -57,13 +57,13 @@ class RowTable:
             self._turn()
 
     def add(self, member: MemberId, positions: Iterable[int]) -> None:
-        """The member's filter has these bits set now: probes of its keys, to be cut to this size."""
+        """The member's filter has these bits set now."""
         if member in self._fresh:
             return
         bit = 1 << self._slots[member]
-        mask, rows = self._mask, self._rows
+        rows = self._rows
         for position in positions:
-            rows[position & mask] |= bit
+            rows[position] |= bit
 
     def drop(self, member: MemberId) -> None:
         """Forget the member's filter, if there is one."""

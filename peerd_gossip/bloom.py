@@ -86,23 +86,28 @@ class Bloom:
         bloom.apply(keys, ())
         return bloom
 
-    def apply(self, added: Iterable[int], withdrawn: Iterable[int]) -> None:
-        """One delta: `withdrawn` are denied from now on, `added` are not."""
+    def apply(self, added: Iterable[int], withdrawn: Iterable[int]) -> list[int]:
+        """One delta: `withdrawn` are denied from now on, `added` are not. Returns the positions of bits that were not set."""
         for key in withdrawn:
             self.tombstones.add(key)
             self.keys -= 1
         mask = (1 << self.size_log2) - 1
-        bits = self.bits
+        bits, tombstones = self.bits, self.tombstones
+        new: list[int] = []
         for key in added:
             self.keys += 1
-            self.tombstones.discard(key)
+            if tombstones:
+                tombstones.discard(key)
             for probe in probes(key):
-                place = (probe & mask) >> 3
-                bit = 1 << (probe & 7)
-                if not bits[place] & bit:
-                    bits[place] |= bit
-                    self.bits_set += 1
+                position = probe & mask
+                byte = bits[position >> 3]
+                bit = 1 << (position & 7)
+                if not byte & bit:
+                    bits[position >> 3] = byte | bit
+                    new.append(position)
+        self.bits_set += len(new)
         self.keys = max(self.keys, 0)
+        return new
 
     def may_hold(self, key: int) -> bool:
         """False: it does not hold the key. True: it does, or this is one of the false positives."""

@@ -48,6 +48,7 @@ CHANNEL_AGE_S_MAX = 600.0  # so that new certificates are taken up
 CHANNELS_MAX = 1024
 CALLS_MAX = 1024  # at once, at the door
 LINK_IDLE_S = 60.0
+STOP_S = 0.5
 SWEEP_S = 30.0
 REFUSALS_MAX = 100  # in one conversation, before it is ended
 QUEUE_BYTES_MAX = 4 << 20
@@ -110,6 +111,7 @@ class _Link:
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
+        self._closed = False
         self.used_at = time.monotonic()
 
     def put(self, frame: bytes) -> bool:
@@ -123,10 +125,17 @@ class _Link:
         self.used_at = time.monotonic()
         return True
 
-    async def get(self) -> bytes:
-        """The next frame; to ask for it means that the one before is sent."""
+    def close(self) -> None:
+        """What is queued is still sent, and then the conversation ends."""
+        self._closed = True
+        self._filled.set()
+
+    async def get(self) -> bytes | None:
+        """The next frame, None after the last; to ask for it means that the one before is sent."""
         while not self._frames:
             self._drained.set()
+            if self._closed:
+                return None
             self._filled.clear()
             await self._filled.wait()
         frame = self._frames.popleft()
@@ -149,6 +158,7 @@ class GrpcTransport:
         self._me: Member | None = None
         self._tasks: OwnedTasks | None = None
         self._links: dict[MemberId, _Link] = {}
+        self._serving: set[_Link] = set()  # conversations that were opened by others
         self._clients: dict[MemberId, asyncio.Task[None]] = {}  # conversations that were opened here
         self._shut_until: dict[MemberId, float] = {}  # a conversation failed: it is not opened again before
         self._channels: OrderedDict[tuple[str, str | None], tuple[grpc.aio.Channel, float]] = OrderedDict()
@@ -174,8 +184,10 @@ class GrpcTransport:
                     yield
                 finally:
                     self._tasks = None
+                    for link in self._serving:
+                        link.close()
         finally:
-            await server.stop(grace=None)
+            await server.stop(grace=STOP_S)  # conversations have been ended above: nothing is left to wait for
             for channel in [*self._retired, *(channel for channel, _ in self._channels.values())]:
                 await channel.close()
 
@@ -320,11 +332,12 @@ class GrpcTransport:
         await context.write(self._hello)
         self._listener.on_hello(member)
         link = _Link()
-        if member.id not in self._links:
-            self._links[member.id] = link
+        self._links.setdefault(member.id, link)
+        self._serving.add(link)
         try:
             await self._both_ways(context, link, member.id, idle_s=None)
         finally:
+            self._serving.discard(link)
             self._unlink(member.id, link)
 
     def _introduced(self, first: bytes, context: grpc.aio.ServicerContext) -> Member:
@@ -375,7 +388,10 @@ class GrpcTransport:
                 message = _message(frame)
             except MessageRefused as refusal:
                 self.counters.refuse(refusal.reason)
-                log.warning("a message of %016x was refused, %s", sender, refusal)
+                if refusals == 0:  # one line for a conversation: who floods us does not flood the log
+                    log.warning(
+                        "a message of member %016x was refused (%s); others of it are only counted", sender, refusal
+                    )
                 refusals += 1
                 continue
             self._listener.on_message(message, sender)
@@ -391,6 +407,8 @@ class GrpcTransport:
                 if idle_s is not None and time.monotonic() - link.used_at > idle_s:
                     return
                 continue
+            if frame is None:
+                return
             try:
                 await call.write(frame)
             except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError):

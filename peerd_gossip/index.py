@@ -87,16 +87,16 @@ class Index:
     def apply(self, member: MemberId, added: tuple[int, ...], withdrawn: tuple[int, ...]) -> str | None:
         """One delta of a member whose filter is here. Returns why it was set aside, if it was."""
         bloom = self._blooms[member]
-        bloom.apply(added, withdrawn)
+        positions = bloom.apply(added, withdrawn)
         if bloom.claims_everything:
             self.drop(member)
             return "claims_everything"
         for key in withdrawn:
             self._masked.setdefault(key, set()).add(member)
-        for key in added:
-            if key in self._masked:
+        if self._masked:
+            for key in added:
                 self._unmask(key, member)
-        self._tables[bloom.size_log2].add(member, [position for key in added for position in probes(key)])
+        self._tables[bloom.size_log2].add(member, positions)
         return None
 
     def drop(self, member: MemberId) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -14,15 +13,8 @@ from peerd_gossip import Gossip, GossipConfig, Member, MembershipEvent, MemberSt
 from peerd_gossip.membership.static import StaticTiming
 
 LIVES = itertools.count(1_700_000_000_000)
+Until = Callable[..., Awaitable[None]]
 QUICK = StaticTiming(greet_s=0.1, answer_s=0.5, failed_after_s=1.0)
-
-
-async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
-    """Poll; what does not hold in time is told with the last value."""
-    deadline = time.monotonic() + within_s
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {value!r}"
-        await asyncio.sleep(0.01)
 
 
 def node(host: str, *join: str, name: str | None = None) -> AbstractAsyncContextManager[Gossip]:
@@ -38,7 +30,7 @@ def node(host: str, *join: str, name: str | None = None) -> AbstractAsyncContext
 
 
 @asynccontextmanager
-async def three() -> AsyncIterator[tuple[Gossip, Gossip, Gossip]]:
+async def three(until: Until) -> AsyncIterator[tuple[Gossip, Gossip, Gossip]]:
     async with (
         node("127.0.0.1") as a,
         node("127.0.0.2", a.me.gossip_addr) as b,
@@ -53,15 +45,15 @@ def names(found: list[Member]) -> set[str]:
     return {member.name for member in found}
 
 
-async def test_one_seed_is_enough_to_find_everybody() -> None:
-    async with three() as (a, b, c):
+async def test_one_seed_is_enough_to_find_everybody(until: Until) -> None:
+    async with three(until) as (a, b, c):
         for one in (a, b, c):
             assert {member for member, state in one.members() if state is MemberState.ALIVE} == {a.me, b.me, c.me}
 
 
-async def test_a_key_is_known_to_others_and_withdrawn_again() -> None:
+async def test_a_key_is_known_to_others_and_withdrawn_again(until: Until) -> None:
     key = key_hash("sha256:1")
-    async with three() as (a, b, c):
+    async with three(until) as (a, b, c):
         a.advertise([key])
         await until(lambda: b.holders(key) == [a.me] and c.holders(key) == [a.me])
         assert a.holders(key) == [], "a member is not told of itself"
@@ -72,16 +64,16 @@ async def test_a_key_is_known_to_others_and_withdrawn_again() -> None:
         await until(lambda: b.holders(key) and c.holders(key))
 
 
-async def test_more_keys_than_a_delta_carries_come_as_a_filter() -> None:
+async def test_more_keys_than_a_delta_carries_come_as_a_filter(until: Until) -> None:
     keys = [key_hash(str(i)) for i in range(5000)]
-    async with three() as (a, b, _):
+    async with three(until) as (a, b, _):
         a.advertise(keys)
         await until(lambda: b.holders(keys[-1]))
         assert all(b.holders(key) == [a.me] for key in keys)
         assert b.statistics().index_keys == 5000
 
 
-async def test_a_member_that_stops_without_a_word_is_failed_and_comes_back_in_a_new_life() -> None:
+async def test_a_member_that_stops_without_a_word_is_failed_and_comes_back_in_a_new_life(until: Until) -> None:
     key = key_hash("blob")
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(node("127.0.0.1"))
@@ -100,9 +92,9 @@ async def test_a_member_that_stops_without_a_word_is_failed_and_comes_back_in_a_
         await until(lambda: a.holders(key) == [again.me] and b.holders(key) == [again.me])
 
 
-async def test_one_that_leaves_is_out_at_once() -> None:
+async def test_one_that_leaves_is_out_at_once(until: Until) -> None:
     key = key_hash("blob")
-    async with three() as (a, b, c):
+    async with three(until) as (a, b, c):
         a.advertise([key])
         await until(lambda: b.holders(key) and c.holders(key))
         await a.leave()
@@ -110,7 +102,7 @@ async def test_one_that_leaves_is_out_at_once() -> None:
         await until(lambda: dict(b.members())[a.me] is MemberState.LEFT)
 
 
-async def test_watchers_are_told_who_comes_and_goes() -> None:
+async def test_watchers_are_told_who_comes_and_goes(until: Until) -> None:
     async with node("127.0.0.1") as a:
         seen: list[MembershipEvent] = []
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import itertools
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -17,10 +15,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from peerd_gossip import Gossip, GossipConfig, GossipUnavailable, Member, MemberState, StaticMembership, TlsFiles, key_hash
+from peerd_gossip import (
+    Gossip,
+    GossipConfig,
+    GossipUnavailable,
+    Member,
+    MemberState,
+    StaticMembership,
+    TlsFiles,
+    key_hash,
+)
 from peerd_gossip.membership.static import StaticTiming
 
 LIVES = itertools.count(1_700_000_000_000)
+Until = Callable[..., Awaitable[None]]
 QUICK = StaticTiming(greet_s=0.1, answer_s=0.5, failed_after_s=1.0)
 
 
@@ -52,27 +60,20 @@ class Authority:
     def _sign(
         self, subject: x509.Name, key: ec.EllipticCurvePublicKey, names: list[x509.GeneralName], *, ca: bool
     ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
+            .not_valid_before(now - dt.timedelta(hours=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
-
-
-async def until(holds: Callable[[], object], *, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {value!r}"
-        await asyncio.sleep(0.01)
 
 
 def node(name: str, host: str, tls: TlsFiles | None, *join: str) -> AbstractAsyncContextManager[Gossip]:
@@ -89,20 +90,16 @@ def alive(gossip: Gossip) -> set[str]:
     return {member.name for member, state in gossip.members() if state is MemberState.ALIVE}
 
 
-async def test_members_of_one_ca_find_each_other_and_exchange_filters(authority: Authority) -> None:
+async def test_members_of_one_ca_find_each_other_and_exchange_filters(authority: Authority, until: Until) -> None:
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(node("a", "127.0.0.1", authority.issue("a", "127.0.0.1")))
-        b = await stack.enter_async_context(
-            node("b", "127.0.0.2", authority.issue("b", "127.0.0.2"), a.me.gossip_addr)
-        )
-        c = await stack.enter_async_context(
-            node("c", "127.0.0.3", authority.issue("c", "127.0.0.3"), a.me.gossip_addr)
-        )
+        b = await stack.enter_async_context(node("b", "127.0.0.2", authority.issue("b", "127.0.0.2"), a.me.gossip_addr))
+        c = await stack.enter_async_context(node("c", "127.0.0.3", authority.issue("c", "127.0.0.3"), a.me.gossip_addr))
         c.advertise([key_hash("blob")])
         await until(lambda: a.holders(key_hash("blob")) == [c.me] and b.holders(key_hash("blob")) == [c.me])
 
 
-async def test_a_node_with_another_ca_or_none_is_nobody(authority: Authority, tmp_path: Path) -> None:
+async def test_a_node_with_another_ca_or_none_is_nobody(authority: Authority, tmp_path: Path, until: Until) -> None:
     other = Authority(tmp_path / "other")
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(node("a", "127.0.0.1", authority.issue("a", "127.0.0.1")))
@@ -118,7 +115,7 @@ async def test_a_node_with_another_ca_or_none_is_nobody(authority: Authority, tm
         assert alive(plain) == {"plain"}
 
 
-async def test_a_member_that_uses_another_members_name_is_an_impostor(authority: Authority) -> None:
+async def test_a_member_that_uses_another_members_name_is_an_impostor(authority: Authority, until: Until) -> None:
     async with AsyncExitStack() as stack:
         a = await stack.enter_async_context(node("a", "127.0.0.1", authority.issue("a", "127.0.0.1")))
         mallory = authority.issue("mallory", "127.0.0.2")
