@@ -14,6 +14,7 @@ from app.containerd.mirrors import install_mirrors
 from app.containerd.shelf import ContainerdShelf
 from app.containerd.store import ContainerdStore
 from app.content.cache import ChunkCache
+from app.content.descriptors import KnownSizes
 from app.content.flight import Flights
 from app.content.in_order import InOrder
 from app.content.library import Library
@@ -23,7 +24,7 @@ from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.reader import Reader
 from app.content.resolver import Resolver
-from app.content.source import Asker, Catalogue
+from app.content.source import Asker, Catalogue, Nobody
 from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.observability.metrics import Metrics
@@ -39,6 +40,7 @@ from app.server.operations_only import operations_only
 from app.settings import Address, Settings
 from app.swarm.admission import Admission
 from app.swarm.advertiser import Advertiser
+from app.swarm.delegate import HomeOfNames, NameDoor
 from app.swarm.door import PeerDoor
 from app.swarm.knowledge import Knowledge
 from app.swarm.leases import Leases
@@ -96,7 +98,9 @@ async def running(
         store = _containerd(settings, threads, shelf)
         client = _peer_client(stack, settings)
         peers = _peers(gossip, client, threads, metrics) if gossip else None
-        heart = _heart(settings, cache, store, peers, upstream, threads=threads, tasks=tasks, metrics=metrics)
+        heart = _heart(
+            settings, cache, store, peers, upstream, client=client, threads=threads, tasks=tasks, metrics=metrics
+        )
         _advertise(advertiser, cache, heart.resolver, gossip)
         await stack.enter_async_context(store.running())
 
@@ -137,7 +141,7 @@ async def running(
         if gossip is not None:
             node.doors["gossip"] = gossip.me.gossip_addr
         app = application(node)
-        peer_door = _peer_door(node, heart.flights, threads, shelf, OrderDoor(purger, preheats))
+        peer_door = _peer_door(node, heart, threads, shelf, OrderDoor(purger, preheats))
         story = RequestStory(app, node=settings.node_name)
         drain = settings.drain_timeout
         for name, listener, behind, tls, seconds in (
@@ -166,6 +170,7 @@ class _Heart:
     resolver: Resolver
     library: Library
     manifests: Manifests
+    delegate: HomeOfNames | Nobody
 
 
 def _heart(
@@ -175,25 +180,30 @@ def _heart(
     peers: Peers | None,
     upstream: UpstreamSource,
     *,
+    client: PeerClient,
     threads: Threads,
     tasks: Tasks,
     metrics: Metrics,
 ) -> _Heart:
     catalogues: list[Catalogue] = [store] if peers is None else [store, peers]
     asker: Asker = InOrder([store, upstream])
+    delegate: HomeOfNames | Nobody = Nobody()
     if peers is not None:
-        asker = Swarm(peers, [store], upstream, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics)
+        asker = swarm = Swarm(peers, [store], upstream, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics)
+        delegate = HomeOfNames(swarm.roster, client, threads.peers)
     flights = Flights(cache, asker, tasks=tasks, received=metrics.came_in)
     proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
     prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=settings.prefetch)
     reader = Reader(cache, flights, proofs, prefetcher)
     resolver = Resolver(NameTable(cache.layout), catalogues, ttl_seconds=settings.tag_ttl)
-    through = settings.pull_through
+    parts = (cache, reader, resolver, catalogues, upstream)
+    sizes, through = KnownSizes(), settings.pull_through
     return _Heart(
         flights,
         resolver,
-        Library(cache, reader, resolver, catalogues, upstream, pull_through=through),
-        Manifests(cache, reader, resolver, catalogues, upstream, pull_through=through),
+        Library(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
+        Manifests(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
+        delegate,
     )
 
 
@@ -256,16 +266,19 @@ def _announced_in(gossip: Gossip | None) -> Callable[[str], bool]:
 
 
 def _peer_door(
-    node: Node, flights: Flights, threads: Threads, store: ContainerdShelf, orders: OrderDoor
+    node: Node, heart: _Heart, threads: Threads, store: ContainerdShelf, orders: OrderDoor
 ) -> Callable[..., Any]:
     def zone_of(name: str) -> str | None:
         member = node.gossip.member(name) if node.gossip else None
         return member.zone if member else None
 
+    names = []
+    if isinstance(heart.delegate, HomeOfNames):
+        names = NameDoor(heart.library, heart.manifests, heart.delegate).routes
     door = PeerDoor(
         node.cache,
-        flights,
-        node.library.resolver,
+        heart.flights,
+        heart.resolver,
         admission=Admission(
             uploads_max=node.settings.max_uploads, rate_max=node.settings.upload_limit, clock=time.monotonic
         ),
@@ -275,7 +288,7 @@ def _peer_door(
         zone_of=zone_of,
         zone=node.settings.zone or "",
         store=store,
-        orders=orders.routes,
+        more=[*names, *orders.routes],
     )
     return door.app
 

@@ -19,7 +19,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from app.containerd._pb import content_pb2, events_pb2, images_pb2, version_pb2
 from app.containerd.image import Image
-from app.containerd.manifest import BlobDescriptor
+from app.content.descriptors import BlobDescriptor
 from app.content.digest import Digest
 from app.errors import BadRequest, PeerdError
 

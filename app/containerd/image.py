@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from app.containerd.manifest import BlobDescriptor
+from app.content.descriptors import BlobDescriptor
 
 # Go's reference grammar: a first component with a dot or a colon, or `localhost`, is a registry.
 _NAME = re.compile(

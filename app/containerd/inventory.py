@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from app.containerd.image import Image, ImageName, ShareRule
-from app.containerd.manifest import BlobDescriptor, refers
+from app.content.descriptors import BlobDescriptor, refers
 from app.content.digest import Digest
 
 

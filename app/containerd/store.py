@@ -26,9 +26,9 @@ from app.containerd.checksums import ChunkChecksums
 from app.containerd.events import Coalescer
 from app.containerd.image import ShareRule
 from app.containerd.inventory import Change, Inventory, SharedBlob, difference, take_inventory
-from app.containerd.manifest import MANIFEST_SIZE_BYTES_MAX, BlobDescriptor, children
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor
+from app.content.descriptors import MANIFEST_SIZE_BYTES_MAX, BlobDescriptor, children
 from app.content.digest import Digest
 from app.content.key import ContentKey
 from app.content.names import Name, Resolution

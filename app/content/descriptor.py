@@ -62,3 +62,10 @@ class Slice:
     offset: int
     count: int
     kind: SourceKind
+
+    def read(self) -> bytes:
+        """The bytes themselves, for small ones. Blocks. Raises OSError where the file is shorter."""
+        data = os.pread(self.file.fileno(), self.count, self.offset)
+        if len(data) != self.count:
+            raise OSError(errno.EIO, "the file is shorter than what was to be read of it")
+        return data

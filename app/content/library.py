@@ -14,6 +14,7 @@ from typing import Protocol
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
 from app.content.descriptor import Slice
+from app.content.descriptors import KnownSizes
 from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.key import ContentKey
@@ -24,7 +25,7 @@ from app.content.passing import Passing
 from app.content.reader import Reader
 from app.content.resolver import Resolver
 from app.content.single_flight import SingleFlight
-from app.content.source import Catalogue, Content, Stat, Upstream
+from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
 from app.errors import ContentUnknown
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,12 @@ class Library:
         catalogues: Sequence[Catalogue],
         upstream: Upstream,
         *,
+        delegate: Delegate,
+        known_sizes: KnownSizes,
         pull_through: bool,
     ) -> None:
+        self._delegate = delegate
+        self._known_sizes = known_sizes
         self.cache = cache
         self.resolver = resolver
         self._reader = reader
@@ -105,7 +110,7 @@ class Library:
     async def _look_up_digest(self, location: Location, digest: Digest, claimed: ContentKey) -> Found:
         stat = None
         if not self._reader.flights.is_suspect(claimed):
-            stat = await self._ask_others([ContentKey.of_digest(digest), claimed])
+            stat = self._known(location, digest) or await self._ask_others([ContentKey.of_digest(digest), claimed])
         if stat is None:
             stat = await self._upstream.stat(location) if self._may_ask(location) else None
         if stat is None:
@@ -116,10 +121,21 @@ class Library:
         stat = Stat(stat.size, None, stat.media_type, stat.ranged)
         return self._shelve(claimed, digest, stat, location)
 
-    async def _find_by_url(self, location: FileAtUrl) -> Found:
+    def _known(self, location: Location, digest: Digest) -> Stat | None:
+        """What a manifest that was read lately says of a blob."""
+        if not isinstance(location, BlobInRegistry):
+            return None
+        size = self._known_sizes.get(location.registry, location.repository, digest)
+        return None if size is None else Stat(size, None)
+
+    async def resolve(self, location: FileAtUrl, delegate: Delegate | None = None) -> Resolution:
+        """Which version a URL stands for. `delegate` in place of the usual one, for a member that is asked as such."""
         name = Name.of_url(location.url)
 
         async def ask() -> Resolution:
+            told = await (delegate or self._delegate).resolve(name, location)
+            if told is not None and told.validator is not None:
+                return told
             stat = await self._upstream.stat(location)
             return Resolution(
                 stat.size,
@@ -129,7 +145,10 @@ class Library:
                 ranged=stat.ranged,
             )
 
-        known = await self.resolver.resolve(name, ask)
+        return await self.resolver.resolve(name, ask)
+
+    async def _find_by_url(self, location: FileAtUrl) -> Found:
+        known = await self.resolve(location)
         stat = Stat(known.size, known.validator, known.media_type, known.ranged, known.last_modified)
         if stat.validator is None:
             return Found(Content(ContentKey("passing"), None, stat.size or 0, stat, location), None)

@@ -5,6 +5,7 @@ byte is sent. Under their digest they are contents like others: cached, advertis
 """
 
 import logging
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
 from app.content.descriptor import Slice
+from app.content.descriptors import KnownSizes, children
 from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.key import ContentKey
@@ -20,7 +22,7 @@ from app.content.location import ManifestInRegistry
 from app.content.names import Name, Resolution
 from app.content.reader import Reader
 from app.content.resolver import Resolver
-from app.content.source import Catalogue, Content, Stat, Upstream
+from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
 from app.errors import ContentUnknown, DigestMismatch, PeerdError, SourceLied
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,12 @@ class Manifests:
         catalogues: Sequence[Catalogue],
         upstream: Upstream,
         *,
+        delegate: Delegate,
+        known_sizes: KnownSizes,
         pull_through: bool,
     ) -> None:
+        self._delegate = delegate
+        self._known_sizes = known_sizes
         self._cache = cache
         self._reader = reader
         self._resolver = resolver
@@ -63,21 +69,26 @@ class Manifests:
         """Digest, media type and size of a manifest, without its bytes where they are not here. For HEAD."""
         if isinstance(location.reference, Digest):
             return await self.find(location)
-        resolution = await self._resolve(location)
+        resolution = await self.resolve(location)
         if resolution.digest is None or resolution.size is None or resolution.media_type is None:
             return await self.find(location)
         return FoundManifest(resolution.digest, resolution.media_type, resolution.size, None)
 
-    async def _resolve(self, location: ManifestInRegistry) -> Resolution:
+    async def resolve(self, location: ManifestInRegistry, delegate: Delegate | None = None) -> Resolution:
+        """What a tag stands for. `delegate` in place of the usual one, for a member that is asked as such."""
+        name = Name.of_tag(location.registry, location.repository, str(location.reference))
+
         async def ask() -> Resolution:
+            told = await (delegate or self._delegate).resolve(name, location)
+            if told is not None and told.digest is not None:
+                return told
             digest, media_type, size = await self._upstream.manifest_digest(location)
             return Resolution(size, digest=digest, media_type=media_type)
 
-        name = Name.of_tag(location.registry, location.repository, str(location.reference))
         return await self._resolver.resolve(name, ask if self._pull_through else None)
 
-    async def find(self, location: ManifestInRegistry) -> FoundManifest:
-        """A manifest whose bytes are here and hash to its digest.
+    async def find(self, location: ManifestInRegistry, delegate: Delegate | None = None) -> FoundManifest:
+        """A manifest whose bytes are here and hash to its digest. `delegate` as in `resolve`.
 
         Raises:
             ContentUnknown, UpstreamError: nobody has it; upstream's own word.
@@ -85,7 +96,7 @@ class Manifests:
         """
         digest = location.reference
         if not isinstance(digest, Digest):
-            resolution = await self._resolve(location)
+            resolution = await self.resolve(location, delegate)
             if resolution.digest is None:
                 raise ContentUnknown(f"{location} names no digest")
             digest = resolution.digest
@@ -93,7 +104,8 @@ class Manifests:
         if entry is None or not await self._is_right(entry):
             entry = await self._from_others(location, digest)
         if entry is None:
-            entry = await self._from_upstream(location, digest)
+            entry = await self._from_upstream(location, digest, delegate or self._delegate)
+        self._learn_sizes(location, entry)
         return FoundManifest(digest, entry.meta.media_type or "", entry.meta.size, entry)
 
     async def _is_right(self, entry: Entry) -> bool:
@@ -129,11 +141,22 @@ class Manifests:
             return None
         return self._cache.get(key)
 
-    async def _from_upstream(self, location: ManifestInRegistry, digest: Digest) -> Entry:
+    def _learn_sizes(self, location: ManifestInRegistry, entry: Entry) -> None:
+        """Remember how long the blobs are that a manifest names: they will be asked for next."""
+        try:
+            data = os.pread(entry.file().fileno(), entry.meta.size, 0)
+        except OSError:
+            return
+        self._known_sizes.learn(location.registry, location.repository, children(entry.meta.media_type or "", data))
+
+    async def _from_upstream(self, location: ManifestInRegistry, digest: Digest, delegate: Delegate) -> Entry:
         if not self._pull_through:
             raise ContentUnknown(f"no member holds {digest}, and this node asks no registry (--no-pull-through)")
         by_digest = ManifestInRegistry(location.registry, location.repository, digest, location.authorization)
-        data, media_type = await self._upstream.manifest(by_digest)
+        told = await delegate.manifest(by_digest)
+        if told is None or Digest.of(told[0], digest.algorithm) != digest:
+            told = await self._upstream.manifest(by_digest)
+        data, media_type = told
         if len(data) > MANIFEST_SIZE_MAX:
             raise SourceLied(f"the manifest {digest} is longer than {MANIFEST_SIZE_MAX} bytes")
         found = Digest.of(data, digest.algorithm)

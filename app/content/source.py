@@ -13,7 +13,7 @@ from typing import Protocol
 from app.content.byte_range import ByteRange
 from app.content.digest import Digest
 from app.content.key import ContentKey
-from app.content.location import Location, ManifestInRegistry
+from app.content.location import FileAtUrl, Location, ManifestInRegistry
 from app.content.names import Name, Resolution
 from app.content.validator import Validator
 
@@ -169,3 +169,25 @@ class Catalogue(Protocol):
 
     async def resolve(self, name: Name) -> Resolution | None:
         """What a tag or URL stands for, as somebody remembers it."""
+
+
+class Delegate(Protocol):
+    """The member that asks upstream for all what names stand for, and for manifests, so that upstream is asked once."""
+
+    async def resolve(self, name: Name, location: ManifestInRegistry | FileAtUrl) -> Resolution | None:
+        """What a name stands for now; None where this node asks upstream by itself."""
+
+    async def manifest(self, location: ManifestInRegistry) -> tuple[bytes, str] | None:
+        """A manifest by digest, not yet checked, and its media type; None where this node asks upstream by itself."""
+
+
+class Nobody:
+    """The delegate of a node that is alone, or is the delegate itself."""
+
+    async def resolve(self, name: Name, location: ManifestInRegistry | FileAtUrl) -> Resolution | None:  # noqa: ARG002
+        """There is nobody."""
+        return None
+
+    async def manifest(self, location: ManifestInRegistry) -> tuple[bytes, str] | None:  # noqa: ARG002
+        """There is nobody."""
+        return None

@@ -68,7 +68,7 @@ class PeerDoor:
         zone_of: Callable[[str], str | None],
         zone: str,
         store: Store | None = None,
-        orders: Sequence[Route] = (),
+        more: Sequence[Route] = (),
     ) -> None:
         self._store = store
         self._cache = cache
@@ -87,7 +87,7 @@ class PeerDoor:
                 Route("/contents/{key}/fetch", self._fetch_chunk, methods=["POST"]),
                 Route("/contents/{key}/stat", self._get_stat),
                 Route("/names/{identity}", self._get_name),
-                *orders,
+                *more,
             ]
         )
 
@@ -139,7 +139,7 @@ class PeerDoor:
 
     async def _fetch_chunk(self, request: Request) -> Response:
         try:
-            wanted = FetchRequest.from_json(await _body(request))
+            wanted = FetchRequest.from_json(await protocol.read_body(request.stream()))
         except ValueError as error:
             return Response(str(error), 400)
         content, span = wanted.content, wanted.chunk
@@ -271,16 +271,6 @@ def _has(entry: Entry, span: ByteRange) -> bool:
 def _common_name(entry: Entry) -> str:
     """What members call a content among themselves, proved or not."""
     return str(entry.meta.digest) if entry.meta.digest is not None else entry.meta.key.text
-
-
-async def _body(request: Request) -> bytes:
-    """Raises ValueError where it is longer than a document can be."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > protocol.DOCUMENT_SIZE_MAX:
-            raise ValueError(f"a request to fetch has at most {protocol.DOCUMENT_SIZE_MAX} bytes")
-    return bytes(body)
 
 
 def _one_range(header: str | None) -> ByteRange | None:

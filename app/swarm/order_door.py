@@ -33,11 +33,13 @@ class OrderDoor:
         ]
 
     async def _purge(self, request: Request) -> Response:
-        forgotten = await self._purger.purge(PurgeOrder.from_json(await _body(request)))
+        forgotten = await self._purger.purge(
+            PurgeOrder.from_json(await protocol.read_body(request.stream(), protocol.ORDER_SIZE_MAX))
+        )
         return _document(forgotten.to_json())
 
     async def _bring(self, request: Request) -> Response:
-        order = BringOrder.from_json(await _body(request))
+        order = BringOrder.from_json(await protocol.read_body(request.stream(), protocol.ORDER_SIZE_MAX))
         try:
             self._preheats.accept(order)
         except Full as error:
@@ -65,16 +67,6 @@ def _order(handler: Handler) -> Handler:
             return PlainTextResponse(str(error), 400)
 
     return guarded
-
-
-async def _body(request: Request) -> bytes:
-    """Raises ValueError where it is longer than an order can be."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > protocol.ORDER_SIZE_MAX:
-            raise ValueError(f"an order has at most {protocol.ORDER_SIZE_MAX} bytes")
-    return bytes(body)
 
 
 def _document(text: bytes) -> Response:

@@ -28,6 +28,12 @@ STALL_SECONDS = 1.0
 ORDER_SECONDS = 5.0
 """How long a member may take to answer an order: it may have to read all its manifests first."""
 
+QUESTION_SECONDS = 2.0
+"""How long a member may take to ask upstream in our place, before this node asks by itself."""
+
+MANIFEST_SIZE_MAX = (4 << 20) + 256
+"""Bytes: a manifest, and its media type before it."""
+
 CONNECTIONS_PER_MEMBER = 8
 PIECE_BYTES = 256 << 10
 
@@ -78,6 +84,13 @@ class PeerClient:
         headers = {"Content-Type": "application/json"}
         with self._response(member, path, headers, method="POST", body=order, timeout=timeout) as response:
             return _document(response, path)
+
+    def post_question(self, member: Member, path: str, question: bytes) -> bytes:
+        """The answer to a question that the member may have to ask upstream for. Raises SourceError."""
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=QUESTION_SECONDS)
+        headers = {"Content-Type": "application/json"}
+        with self._response(member, path, headers, method="POST", body=question, timeout=timeout) as response:
+            return _document(response, path, MANIFEST_SIZE_MAX)
 
     def get_chunk(
         self,
@@ -203,8 +216,8 @@ def _chunks(response: urllib3.BaseHTTPResponse) -> int | None:
         return None
 
 
-def _document(response: urllib3.BaseHTTPResponse, path: str) -> bytes:
-    document = response.read(protocol.DOCUMENT_SIZE_MAX + 1)
-    if len(document) > protocol.DOCUMENT_SIZE_MAX:
-        raise SourceLied(f"sent more than {protocol.DOCUMENT_SIZE_MAX} bytes at {path}")
+def _document(response: urllib3.BaseHTTPResponse, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:
+    document = response.read(size_max + 1)
+    if len(document) > size_max:
+        raise SourceLied(f"sent more than {size_max} bytes at {path}")
     return bytes(document)

@@ -4,6 +4,7 @@
     POST /contents/<key>/fetch   the same, of the chunk's home: what it does not hold it fetches, once for all who ask
     GET  /contents/<key>/stat    JSON: size in bytes, media type
     GET  /names/<identity>       JSON: what a tag or URL stands for, as remembered
+    POST /resolve                JSON: what a tag or URL stands for now; POST /manifest: a manifest (`delegate`)
     POST /orders/purge           JSON: forget a content (`app/operations/documents.py` has the documents of orders)
     POST /orders/bring           JSON: bring contents here; GET /orders/bring/<id> tells how far that is
 
@@ -21,6 +22,7 @@ are on loopback (`--insecure-peers`). A client's credential never travels; a sig
 
 import base64
 import json
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from app.content.key import ContentKey
@@ -38,8 +40,20 @@ CHUNK_SIZE_MAX = 64 << 20
 DOCUMENT_SIZE_MAX = 64 << 10
 ORDER_SIZE_MAX = 1 << 20
 
+RESOLVE_PATH = "/resolve"
+MANIFEST_PATH = "/manifest"
 PURGE_PATH = "/orders/purge"
 BRING_PATH = "/orders/bring"
+
+
+async def read_body(pieces: AsyncIterator[bytes], size_max: int = DOCUMENT_SIZE_MAX) -> bytes:
+    """The body of a request; raises ValueError where it is longer than `size_max` bytes."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > size_max:
+            raise ValueError(f"a body here has at most {size_max} bytes")
+    return bytes(body)
 
 
 def content_path(key: ContentKey) -> str:

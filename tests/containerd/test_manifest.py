@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.containerd.manifest import BlobDescriptor, children, refers
+from app.content.descriptors import BlobDescriptor, children, refers
 from app.content.digest import Digest
 from tests.containerd.oci import CONFIG, INDEX, LAYER, MANIFEST, build_image
 

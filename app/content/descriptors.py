@@ -1,9 +1,13 @@
 """What a manifest or an index refers to (OCI image-spec, manifest.md and image-index.md; Docker schema 2 has the same shape).
 
 Pure: bytes in, descriptors out. What can not be read refers to nothing: an image is never a reason to stop sharing others.
+
+`KnownSizes` remembers how long blobs are by the manifests that were read lately, so that nobody has to ask upstream for it.
 """
 
 import json
+from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +73,28 @@ def _descriptor(entry: Any) -> BlobDescriptor | None:
             except BadRequest:
                 return None
     return None
+
+
+SIZES_MAX = 20_000
+
+
+class KnownSizes:
+    """Sizes of blobs in bytes, by repository and digest.
+
+    By repository, because whoever writes a manifest may write what he likes of other people's blobs.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: OrderedDict[tuple[str, str, Digest], int] = OrderedDict()
+
+    def learn(self, registry: str, repository: str, descriptors: Iterable[BlobDescriptor]) -> None:
+        """A manifest of this repository says so."""
+        for one in descriptors:
+            self._sizes[registry, repository, one.digest] = one.size
+            self._sizes.move_to_end((registry, repository, one.digest))
+        while len(self._sizes) > SIZES_MAX:
+            self._sizes.popitem(last=False)
+
+    def get(self, registry: str, repository: str, digest: Digest) -> int | None:
+        """How long a blob is, if a manifest said so."""
+        return self._sizes.get((registry, repository, digest))
