@@ -143,6 +143,9 @@ class PeerDoor:
         except ValueError as error:
             return Response(str(error), 400)
         content, span = wanted.content, wanted.chunk
+        if self._flights.is_suspect(content.key):
+            # It was fetched and is not what its digest says: whoever wants it all the same asks upstream by itself.
+            return Response(status_code=404)
         try:
             entry = self._entry(content.key.text) or self._cache.create(self._meta(content))
         except OSError:
@@ -165,7 +168,7 @@ class PeerDoor:
             fill = self._flights.join(content, entry, index, hops=hops)
             with suppress(TimeoutError):
                 async with asyncio.timeout(COMING_SECONDS):
-                    await fill.wait_beyond(fill.span.stop - 1)
+                    await fill.wait_beyond(fill.span.stop)  # Beyond its last byte: until it is done, or has failed.
             if isinstance(fill.error, UpstreamRefused) and asker is not None:
                 self._leases.grant(content.key.text, index, asker)
                 return self._decline(409, entry, index)
