@@ -10,12 +10,13 @@ BIN := $(VENV)/bin
 # Arguments of the program's own, as in: make demo DEMO="--nodes 5 --keep", make test TESTS="tests/cli -k pull"
 DEMO ?=
 TESTS ?= tests
+BENCH ?=
 # Processes that run tests at the same time.
 JOBS ?= 2
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint generate check-generated lock clean
+.PHONY: help venv demo test bench lint generate check-generated lock clean
 
 help:  ## List what can be done
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +29,10 @@ demo: $(VENV)/.installed-run  ## Show a cluster of three nodes on this machine, 
 test:  ## Run everything that CI runs: lint, the check of generated code, all tests
 	scripts/test_requirements.sh
 	$(MAKE) lint check-generated
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+
+bench: $(VENV)/.installed-dev  ## Print the table of measurements
+	$(BIN)/python -m bench $(BENCH)
 
 lint: $(VENV)/.installed-dev  ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
