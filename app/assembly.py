@@ -35,7 +35,8 @@ from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
 from app.routes.node import Node
-from app.server.doors import App, bind, client_context, open_door
+from app.server.certificates import Certificates
+from app.server.doors import App, DoorError, bind, open_door
 from app.server.operations_only import operations_only
 from app.settings import Address, Settings
 from app.swarm.admission import Admission
@@ -74,6 +75,7 @@ async def running(
         http = stack.enter_context(bind("--http-addr", settings.http_addr))
         ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
         peer = None if settings.alone else stack.enter_context(bind("--peer-addr", settings.peer_addr))
+        certificates = _certificates(settings)
         _warn(settings, metrics)
 
         threads = await stack.enter_async_context(Threads())
@@ -96,7 +98,7 @@ async def running(
         advertiser = Advertiser()
         shelf = ContainerdShelf(cache, advertiser.holder(), tasks=tasks)
         store = _containerd(settings, threads, shelf)
-        client = _peer_client(stack, settings)
+        client = _peer_client(stack, settings, certificates)
         peers = _peers(gossip, client, threads, metrics) if gossip else None
         heart = _heart(
             settings, cache, store, peers, upstream, client=client, threads=threads, tasks=tasks, metrics=metrics
@@ -133,6 +135,7 @@ async def running(
             transfers=Transfers(sent=lambda kind, count: metrics.served[kind].inc(count)),
             metrics=metrics,
             gossip=gossip,
+            certificates=certificates,
             registry_hosts=registry_hosts,
             started_at=time.time(),
             state="starting",
@@ -145,7 +148,7 @@ async def running(
         story = RequestStory(app, node=settings.node_name)
         drain = settings.drain_timeout
         for name, listener, behind, tls, seconds in (
-            ("peer", peer, peer_door, settings.tls, drain),
+            ("peer", peer, peer_door, certificates, drain),
             ("metrics", ops, operations_only(app), None, 0.0),
             ("http", http, story, None, drain),
         ):
@@ -237,9 +240,17 @@ async def _gossip(stack: AsyncExitStack, settings: Settings, peer_port: int) -> 
     )
 
 
-def _peer_client(stack: AsyncExitStack, settings: Settings) -> PeerClient:
-    tls = settings.tls
-    client = PeerClient(settings.node_name, tls=(lambda: client_context(tls)) if tls else None)
+def _certificates(settings: Settings) -> Certificates | None:
+    if settings.tls is None:
+        return None
+    try:
+        return Certificates(settings.tls)
+    except (OSError, ValueError) as error:
+        raise DoorError(f"--tls-ca, --tls-cert and --tls-key can not be used: {error}") from error
+
+
+def _peer_client(stack: AsyncExitStack, settings: Settings, certificates: Certificates | None) -> PeerClient:
+    client = PeerClient(settings.node_name, certificates)
     stack.callback(client.close)
     return client
 

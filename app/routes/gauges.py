@@ -8,6 +8,9 @@ def refresh(node: Node) -> None:
     """Bring gauges, and counters that gossip keeps, up to what they are now."""
     metrics = node.metrics
     metrics.cache_bytes.set(node.cache.used_bytes)
+    if node.certificates is not None:
+        node.certificates.refresh()
+        metrics.certificate_expiry.set(node.certificates.expires_at)
     if node.gossip is None:
         metrics.set_members([("alive", 1), ("failed", 0), ("left", 0)])
         return

@@ -12,6 +12,7 @@ from app.observability.metrics import Metrics
 from app.observability.transfers import Transfers
 from app.operations.preheat import Preheats
 from app.operations.purge import Purges
+from app.server.certificates import Certificates
 from app.settings import Settings
 from peerd_gossip import Gossip
 
@@ -30,6 +31,7 @@ class Node:
     transfers: Transfers
     metrics: Metrics
     gossip: Gossip | None
+    certificates: Certificates | None
     registry_hosts: frozenset[str]
     started_at: float
     state: Literal["starting", "ready", "draining"]

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 
 import uvicorn
 
+from app.server.certificates import Certificates
 from app.server.sendfile import SendfileProtocol
-from app.settings import Address, TlsFiles
+from app.settings import Address
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ async def open_door(
     listener: socket.socket,
     app: App,
     *,
-    tls: TlsFiles | None = None,
+    tls: Certificates | None = None,
     drain_seconds: float,
 ) -> AsyncIterator[Door]:
     """Serve `app` on `listener`; at the end, stop accepting and let running answers end for `drain_seconds`."""
@@ -73,9 +73,7 @@ async def open_door(
     )
     config.load()
     if tls is not None:
-        config.ssl = server_context(tls)
-        # uvicorn asks this to know whether the scheme is https.
-        config.ssl_certfile, config.ssl_keyfile = str(tls.cert), str(tls.key)
+        config.ssl = tls.door
     server = _Server(config)
     host, port = listener.getsockname()[:2]
     serving = asyncio.get_running_loop().create_task(server.serve([listener]), name=f"door {name}")
@@ -99,22 +97,3 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Any:
         """Leave signals alone."""
         yield
-
-
-def server_context(tls: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3, and a certificate of the cluster's CA from whoever connects."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(tls.cert, tls.key)
-    context.load_verify_locations(tls.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_context(tls: TlsFiles) -> ssl.SSLContext:
-    """The same for who connects; the name to be checked is the pool's business."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(tls.cert, tls.key)
-    context.load_verify_locations(tls.ca)
-    return context

@@ -5,7 +5,7 @@ Owns: connections, and what of an answer is believed. Knows nothing of whom to a
 
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import urllib3
@@ -15,6 +15,7 @@ from app.content.byte_range import ByteRange
 from app.content.key import ContentKey
 from app.content.source import Sink
 from app.errors import SourceLied, SourceUnavailable
+from app.server.certificates import Certificates
 from app.swarm import protocol
 from app.swarm.asking import Answer
 from app.swarm.fetch_request import FetchRequest
@@ -60,10 +61,10 @@ class Declined(SourceUnavailable):
 class PeerClient:
     """Requests to other members."""
 
-    def __init__(self, me: str, *, tls: Callable[[], ssl.SSLContext] | None) -> None:
+    def __init__(self, me: str, certificates: Certificates | None) -> None:
         self._headers = {protocol.FROM_PEER_HEADER: "true", protocol.NODE_HEADER: me}
-        self._tls = tls
-        self._pools: dict[str, tuple[str, urllib3.HTTPConnectionPool]] = {}
+        self._certificates = certificates
+        self._pools: dict[str, tuple[tuple[str, int], urllib3.HTTPConnectionPool]] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -179,19 +180,23 @@ class PeerClient:
             raise SourceUnavailable(str(error)) from error
 
     def _pool(self, member: Member) -> urllib3.HTTPConnectionPool:
+        """Connections to a member where it lives now, made with the certificates that are used now."""
+        context = self._certificates.client() if self._certificates is not None else None
+        made_with = member.peer_addr, self._certificates.generation if self._certificates is not None else 0
         with self._lock:
-            address, pool = self._pools.get(member.name, ("", None))
-            if pool is None or address != member.peer_addr:
+            known, pool = self._pools.get(member.name, (None, None))
+            if pool is None or known != made_with:
                 if pool is not None:
                     pool.close()
-                pool = self._connect(member)
-                self._pools[member.name] = member.peer_addr, pool
+                pool = self._connect(member, context)
+                self._pools[member.name] = made_with, pool
             return pool
 
-    def _connect(self, member: Member) -> urllib3.HTTPConnectionPool:
+    @staticmethod
+    def _connect(member: Member, context: ssl.SSLContext | None) -> urllib3.HTTPConnectionPool:
         host, _, port = member.peer_addr.rpartition(":")
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)
-        if self._tls is None:
+        if context is None:
             return urllib3.HTTPConnectionPool(
                 host.strip("[]"), int(port), timeout=timeout, maxsize=CONNECTIONS_PER_MEMBER
             )
@@ -202,7 +207,7 @@ class PeerClient:
             int(port),
             timeout=timeout,
             maxsize=CONNECTIONS_PER_MEMBER,
-            ssl_context=self._tls(),
+            ssl_context=context,
             assert_hostname=name,
             server_hostname=name,
         )
