@@ -4,6 +4,7 @@ Owns: what of another member's document is believed. Every reader raises ValueEr
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, cast, get_args
 
@@ -12,6 +13,9 @@ from app.errors import BadRequest
 
 REFERENCES_MAX = 100
 """References of one preheat; openapi/peerd.yaml says the same."""
+
+PARTS_MAX = 800
+"""Digests in one document. An index of 20 platforms with 30 layers each has 641."""
 
 BringState = Literal["waiting", "running", "finished", "failed"]
 
@@ -30,32 +34,46 @@ def _count(fields: dict[str, Any], name: str) -> int:
     return value
 
 
+def _digests(fields: dict[str, Any], name: str) -> frozenset[Digest]:
+    texts = fields.get(name)
+    if not isinstance(texts, list) or len(texts) > PARTS_MAX or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{name} is no list of digests")
+    try:
+        return frozenset(map(Digest.parse, texts))
+    except BadRequest as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _texts(digests: Iterable[Digest]) -> list[str]:
+    return sorted(map(str, digests))[:PARTS_MAX]
+
+
 @dataclass(frozen=True, slots=True)
 class PurgeOrder:
     """Forget `target`, as `targets.parse_target` reads it.
 
     Attributes:
-        digest: what the asking node knows the target's tag to stand for; others may remember nothing, or something older.
+        roots: what the asking node knows the target's tag to stand for; others may remember nothing, or something older.
+        parts: what is known to belong to the image; who holds chunks of a layer need not hold the manifest that names it.
     """
 
     target: str
-    digest: Digest | None = None
+    roots: frozenset[Digest] = frozenset()
+    parts: frozenset[Digest] = frozenset()
 
     def to_json(self) -> bytes:
         """As it is sent."""
-        return json.dumps({"target": self.target, "digest": str(self.digest) if self.digest else None}).encode()
+        fields = {"target": self.target, "roots": _texts(self.roots), "parts": _texts(self.parts)}
+        return json.dumps(fields).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Raises ValueError."""
         fields = _fields(text)
-        target, digest = fields.get("target"), fields.get("digest")
-        if not isinstance(target, str) or not isinstance(digest, str | None):
+        target = fields.get("target")
+        if not isinstance(target, str):
             raise ValueError("not an order to purge")  # noqa: TRY004
-        try:
-            return cls(target, Digest.parse(digest) if digest else None)
-        except BadRequest as error:
-            raise ValueError(f"not an order to purge: {error}") from error
+        return cls(target, _digests(fields, "roots"), _digests(fields, "parts"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +84,40 @@ class Forgotten:
         freed: bytes on its disk.
         contents: how many, those included of which no byte was held any more.
         names: tags and URLs of which it does not remember any more what they stand for.
+        roots: what the image's name stood for.
+        parts: what was found to belong to the image and to no other.
     """
 
     freed: int = 0
     contents: int = 0
     names: int = 0
+    roots: frozenset[Digest] = frozenset()
+    parts: frozenset[Digest] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.contents or self.names)
 
+    def __add__(self, later: Self) -> Self:
+        """What was forgotten by two orders."""
+        return type(self)(
+            self.freed + later.freed,
+            self.contents + later.contents,
+            self.names + later.names,
+            self.roots | later.roots,
+            self.parts | later.parts,
+        )
+
     def to_json(self) -> bytes:
         """As it is sent."""
-        return json.dumps(asdict(self)).encode()
+        fields = {"freed": self.freed, "contents": self.contents, "names": self.names}
+        return json.dumps({**fields, "roots": _texts(self.roots), "parts": _texts(self.parts)}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Raises ValueError."""
         fields = _fields(text)
-        return cls(_count(fields, "freed"), _count(fields, "contents"), _count(fields, "names"))
+        freed, contents, names = (_count(fields, name) for name in ("freed", "contents", "names"))
+        return cls(freed, contents, names, _digests(fields, "roots"), _digests(fields, "parts"))
 
 
 @dataclass(frozen=True, slots=True)

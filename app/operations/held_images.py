@@ -23,20 +23,23 @@ def named_by(data: bytes, media_type: str) -> frozenset[Digest]:
     return frozenset(part.digest for part in parts)
 
 
-def parts_of(roots: Iterable[Digest], graph: Graph, *, without: Digest | None = None) -> set[Digest]:
+def parts_of(roots: Iterable[Digest], graph: Graph, *, without: Collection[Digest] = ()) -> set[Digest]:
     """`roots` and all that they name, however far down; not through `without`."""
     found: set[Digest] = set()
-    ahead = [root for root in roots if root != without]
+    ahead = list(roots)
     while ahead:
         digest = ahead.pop()
-        if digest not in found:
+        if digest not in found and digest not in without:
             found.add(digest)
-            ahead.extend(named for named in graph.get(digest, ()) if named != without)
+            ahead.extend(graph.get(digest, ()))
     return found
 
 
-def needed_only_by(root: Digest, graph: Graph) -> set[Digest]:
-    """`root`, and those of its parts that no other held manifest needs."""
-    parts = parts_of([root], graph)
-    others = [manifest for manifest in graph if manifest not in parts]
-    return parts - parts_of(others, graph, without=root)
+def needed_only_by(roots: Collection[Digest], graph: Graph, parts: Collection[Digest] = ()) -> set[Digest]:
+    """`roots`, and those of their parts that no other held manifest needs.
+
+    `parts` are known to be theirs from elsewhere, as manifests that name them may not be held here.
+    """
+    own = parts_of([*roots, *parts], graph)
+    others = [manifest for manifest in graph if manifest not in own]
+    return own - parts_of(others, graph, without=roots)

@@ -8,8 +8,8 @@ tag again fetches it anew.
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from app.content.cache import ChunkCache
 from app.content.digest import Digest
@@ -21,9 +21,9 @@ from app.content.threads import Threads
 from app.content.url_digest import digest_in_url
 from app.errors import BadRequest, SourceError
 from app.operations.documents import Forgotten, PurgeOrder
-from app.operations.held_images import named_by, needed_only_by
+from app.operations.held_images import Graph, named_by, needed_only_by
 from app.operations.others import Others
-from app.operations.targets import File, Image, Target, parse_target
+from app.operations.targets import File, Image, parse_target
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +39,21 @@ class Purger:
         self._threads = threads
         self._registry_hosts = registry_hosts
 
-    def digest_of(self, target: Target) -> Digest | None:
-        """What a target's tag stands for, as this node remembers it."""
-        if isinstance(target, Image) and target.name is not None:
-            known = self._resolver.remembered(target.name)
-            return known.digest if known is not None else None
-        return None
-
     async def purge(self, order: PurgeOrder) -> Forgotten:
         """Forget what is held of a target, in all its versions. Raises BadRequest where the target can not be meant."""
         target = parse_target(order.target)
+        roots: frozenset[Digest] = frozenset()
+        parts: Collection[Digest] = ()
         match target:
             case ContentKey():
                 doomed, name = list(self._under_key(target)), None
             case File():
                 doomed, name = list(self._versions(target)), Name.of_url(target.url)
             case Image():
-                digests = (
-                    {target.reference.digest} if target.reference.digest else {self.digest_of(target), order.digest}
-                )
-                doomed, name = await self._images(digests), target.name
+                roots = self._roots(target) | order.roots
+                parts = needed_only_by(roots, await self._graph(), order.parts)
+                doomed = [entry for entry in self._cache if entry.meta.digest in parts]
+                name = target.name
         names = 0
         if name is not None and self._resolver.remembered(name) is not None:
             await self._resolver.forget(name)
@@ -66,7 +61,7 @@ class Purger:
         freed = sum(self._cache.forget(entry) for entry in doomed)
         if doomed or names:
             log.info("%s was purged: %d contents, %d bytes", target, len(doomed), freed)
-        return Forgotten(freed, len(doomed), names)
+        return Forgotten(freed, len(doomed), names, roots, frozenset(parts))
 
     def _under_key(self, key: ContentKey) -> Iterator[Entry]:
         """A digest means what was proved and every part that only claims to be."""
@@ -83,14 +78,19 @@ class Purger:
             if is_version or (digest is not None and entry.meta.digest == digest):
                 yield entry
 
-    async def _images(self, digests: Collection[Digest | None]) -> list[Entry]:
-        graph = {
+    def _roots(self, image: Image) -> frozenset[Digest]:
+        """What an image's name stands for, as far as this node knows."""
+        if image.reference.digest is not None:
+            return frozenset([image.reference.digest])
+        known = self._resolver.remembered(image.name) if image.name is not None else None
+        return frozenset([known.digest] if known is not None and known.digest is not None else [])
+
+    async def _graph(self) -> Graph:
+        return {
             entry.meta.digest: await self._named_by(entry)
             for entry in self._cache
             if entry.meta.digest is not None and entry.meta.kind == "manifest" and entry.whole
         }
-        doomed = {part for digest in digests if digest is not None for part in needed_only_by(digest, graph)}
-        return [entry for entry in self._cache if entry.meta.digest in doomed]
 
     async def _named_by(self, entry: Entry) -> frozenset[Digest]:
         try:
@@ -124,15 +124,31 @@ class Purges:
         target = parse_target(text)
         # What only signs a URL does not say which one it is, and is nobody else's business.
         spelled = canonical_url(target.url) if isinstance(target, File) else text
-        order = PurgeOrder(spelled, self._purger.digest_of(target))
-        others = self._others.live() if all_nodes else ()
+        nodes = [self._me, *(other.name for other in self._others.live())] if all_nodes else [self._me]
+        order = PurgeOrder(spelled)
+        first = await self._ask_all(nodes, order)
+        # Somebody holds the manifest that says what belongs to the image; others hold layers, or chunks of them, without it.
+        roots = frozenset(digest for one in first for digest in one.forgotten.roots)
+        parts = frozenset(digest for one in first for digest in one.forgotten.parts)
+        lacking = [one.node for one in first if not one.error and not one.forgotten.parts >= parts]
+        later = {one.node: one for one in await self._ask_all(lacking, replace(order, roots=roots, parts=parts))}
+        return [_together(one, later.get(one.node)) for one in first]
+
+    async def _ask_all(self, nodes: Sequence[str], order: PurgeOrder) -> list[NodePurge]:
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._ask(other.name, order)) for other in others]
-            here = NodePurge(self._me, await self._purger.purge(order))
-        return [here, *(task.result() for task in asked)]
+            asked = [tasks.create_task(self._ask(node, order)) for node in nodes]
+        return [task.result() for task in asked]
 
     async def _ask(self, node: str, order: PurgeOrder) -> NodePurge:
         try:
+            if node == self._me:
+                return NodePurge(node, await self._purger.purge(order))
             return NodePurge(node, await self._others.purge(node, order))
         except (SourceError, BadRequest) as error:
             return NodePurge(node, Forgotten(), str(error))
+
+
+def _together(first: NodePurge, later: NodePurge | None) -> NodePurge:
+    if later is None:
+        return first
+    return NodePurge(first.node, first.forgotten + later.forgotten, later.error)

@@ -82,6 +82,10 @@ Target = Reference | ContentKey
 
 def parse_reference(text: str) -> Reference:
     """What can be brought onto a node; raises BadRequest."""
+    if text.startswith(("sha256:", "sha512:")):
+        raise BadRequest(
+            f"{text[:140]!r} begins as a digest does, but a digest does not say whose; right would be name@digest"
+        )
     return File.parse(text) if is_url(text) else Image(ImageReference.parse(text))
 
 
@@ -89,9 +93,8 @@ def parse_target(text: str) -> Target:
     """What can be forgotten: a reference, or a key as `/api/v1/contents` shows it; raises BadRequest."""
     if _URL_KEY.fullmatch(text):
         return ContentKey(text)
-    digest, at, host = text.partition("@")
-    try:
-        proved = Digest.parse(digest)
-    except BadRequest:
+    if not text.startswith(("sha256:", "sha512:")):
         return parse_reference(text)
+    digest, at, host = text.partition("@")
+    proved = Digest.parse(digest)
     return ContentKey.of_unverified(proved, host) if at else ContentKey.of_digest(proved)
