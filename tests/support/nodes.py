@@ -76,7 +76,7 @@ def running_nodes(
             joins = ["--join", f"{nodes[0].host}:{nodes[0].gossip_port}"] if nodes else []
             own = trust[number - 1] if trust else INSECURE
             node = _started(folder, number, [*own, *joins, *options])
-            stack.callback(_end, node)
+            stack.callback(end_node, node)
             nodes.append(node)
         for node in nodes:
             node.program.wait_until_ready()
@@ -93,7 +93,7 @@ def running_alone(folder: Path, *options: str) -> Iterator[Node]:
         node.program.wait_until_ready()
         yield node
     finally:
-        _end(node)
+        end_node(node)
 
 
 def wait_until_agreed(nodes: Sequence[Node]) -> None:
@@ -125,11 +125,12 @@ def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
         *("--upstream-allow", "127.0.0.1:*"),
         *options,
     ]
-    program = Program(name, command, folder / f"{name}.log", ready=lambda: _is_ready(host, http))
+    program = Program(name, command, folder / f"{name}.log", ready=lambda: is_ready(host, http))
     return Node(name, host, http, peer, gossip, program)
 
 
-def _is_ready(host: str, port: int) -> bool:
+def is_ready(host: str, port: int) -> bool:
+    """Whether the node behind this door says so."""
     try:
         with Wire(host, port) as wire:
             return wire.ask("/readyz").status == 200
@@ -137,7 +138,7 @@ def _is_ready(host: str, port: int) -> bool:
         return False
 
 
-def _end(node: Node) -> None:
+def end_node(node: Node) -> None:
     """End it, which a test may have done; whatever was asked of it, it made no mistake of its own."""
     if node.program.runs:
         assert node.program.end() == 0, node.program.tail()

@@ -17,7 +17,7 @@ from tests.support.wire import Wire
 USER, PASSWORD = "tester", "secret"
 AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 # `htpasswd -nbBC 4 tester secret`: bcrypt is all that distribution takes.
-_HTPASSWD = f"{USER}:$2y$04$peerdpeerdpeerdpeerdpOQCz3F9Ey05/pQLDJtxsv.uUcCWFFnNi\n"
+HTPASSWD = f"{USER}:$2y$04$peerdpeerdpeerdpeerdpOQCz3F9Ey05/pQLDJtxsv.uUcCWFFnNi\n"
 
 # Apache's combined log format, which distribution writes to standard output.
 _LINE = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<status>\d{3}) (?P<count>\d+) ')
@@ -85,7 +85,7 @@ def running_registry(folder: Path, *, with_password: bool = False) -> Iterator[R
         "http": {"addr": f"127.0.0.1:{port}", "secret": "of-uploads"},
     }
     if with_password:
-        (folder / "htpasswd").write_text(_HTPASSWD)
+        (folder / "htpasswd").write_text(HTPASSWD)
         config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
     written = folder / "config.yml"
     written.write_text(json.dumps(config))  # JSON is YAML.

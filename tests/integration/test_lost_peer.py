@@ -1,0 +1,78 @@
+"""A member that is lost in the middle of a transfer: the client of another one sees one unbroken, right body."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+
+from tests.conftest import Cluster
+from tests.support import made
+from tests.support.nodes import Node, wait_until_agreed
+from tests.support.registry import Registry
+from tests.support.wire import End
+
+pytestmark = [pytest.mark.xdist_group("lost peer")]
+
+MIB = 1 << 20
+SIZE = 96 * MIB
+READ_BEFORE = 4 * MIB
+
+
+@contextmanager
+def lost(node: Node, how: str) -> Iterator[None]:
+    if how == "stalls":
+        node.program.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            node.program.send(signal.SIGCONT)
+    else:
+        node.program.end({"is killed": signal.SIGKILL, "leaves": signal.SIGTERM}[how])
+        yield
+
+
+@pytest.mark.parametrize(
+    ("how", "who_else_has_it"),
+    [
+        ("is killed", "upstream"),
+        ("is killed", "another member"),
+        ("stalls", "another member"),
+        ("leaves", "upstream"),
+    ],
+)
+def test_a_body_goes_on_at_the_same_byte_when_the_member_that_sends_it(
+    cluster: Cluster, registry: Registry, how: str, who_else_has_it: str
+) -> None:
+    sender, reader, other = cluster(3, "--no-prefetch", "--registry", f"reg.test={registry.url}")
+    data = made.content(f"{how} {who_else_has_it}", SIZE)
+    digest = registry.push_blob("team/app", data)
+    target = f"/v2/team/app/blobs/{digest}?ns=reg.test"
+    for holder in [sender] if who_else_has_it == "upstream" else [sender, other]:
+        assert holder.ask(target).body == data
+    wait_until_agreed([sender, reader, other])
+    # As home of some chunks the reader has fetched them for the others; what it gets from now on is counted.
+    sent, received = uploaded(sender), (came_in(reader, "peer"), came_in(reader, "upstream"))
+
+    with nullcontext() if who_else_has_it == "upstream" else registry.program.away(), reader.connect() as client:
+        head = client.begin(target)
+        body, _ = client.read(READ_BEFORE)
+        assert uploaded(sender) > sent
+        with lost(sender, how):
+            rest, end = client.read(SIZE - READ_BEFORE)
+
+    assert (head.status, head.headers["content-length"], end) == (200, str(SIZE), End.WHOLE)
+    assert body + rest == data
+    assert came_in(reader, "peer") > received[0]
+    if who_else_has_it == "upstream":
+        assert came_in(reader, "upstream") > received[1], "it was lost before it had sent all"
+    else:
+        assert came_in(reader, "upstream") == received[1]
+
+
+def uploaded(node: Node) -> float:
+    return node.metric("peerd_uploaded_bytes_total")
+
+
+def came_in(node: Node, source: str) -> float:
+    return node.metric("peerd_received_bytes_total", source=source)
