@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app import __version__
@@ -28,9 +29,11 @@ from app.content.source import Asker, Catalogue, Nobody
 from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.observability.metrics import Metrics
+from app.observability.recent_errors import RecentErrors
 from app.observability.request import RequestStory
 from app.observability.transfers import Transfers
 from app.operations.bring import Bringer
+from app.operations.loads import Loads, load_of
 from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
@@ -70,7 +73,9 @@ async def running(
         GossipError: membership can not be had.
     """
     metrics = Metrics(settings.node_name)
+    recent_errors = RecentErrors()
     async with AsyncExitStack() as stack:
+        stack.enter_context(recent_errors.listening())
         # Sockets first: an address in use is the mistake that is made most, and costs nothing to find.
         http = stack.enter_context(bind("--http-addr", settings.http_addr))
         ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
@@ -132,6 +137,8 @@ async def running(
             manifests=heart.manifests,
             purges=Purges(settings.node_name, purger, others),
             preheats=preheats,
+            loads=Loads(others, tasks=await stack.enter_async_context(Tasks())),
+            recent_errors=recent_errors,
             transfers=Transfers(sent=lambda kind, count: metrics.served[kind].inc(count)),
             metrics=metrics,
             gossip=gossip,
@@ -144,7 +151,9 @@ async def running(
         if gossip is not None:
             node.doors["gossip"] = gossip.me.gossip_addr
         app = application(node)
-        peer_door = _peer_door(node, heart, threads, shelf, OrderDoor(purger, preheats))
+        peer_door = _peer_door(
+            node, heart, threads, shelf, OrderDoor(purger, preheats, partial(load_of, cache, metrics))
+        )
         story = RequestStory(app, node=settings.node_name)
         drain = settings.drain_timeout
         for name, listener, behind, tls, seconds in (
@@ -174,6 +183,7 @@ class _Heart:
     library: Library
     manifests: Manifests
     delegate: HomeOfNames | Nobody
+    leases: Leases
 
 
 def _heart(
@@ -191,8 +201,11 @@ def _heart(
     catalogues: list[Catalogue] = [store] if peers is None else [store, peers]
     asker: Asker = InOrder([store, upstream])
     delegate: HomeOfNames | Nobody = Nobody()
+    leases = Leases(time.monotonic)
     if peers is not None:
-        asker = swarm = Swarm(peers, [store], upstream, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics)
+        asker = swarm = Swarm(
+            peers, [store], upstream, leases, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics
+        )
         delegate = HomeOfNames(swarm.roster, client, threads.peers)
     flights = Flights(cache, asker, tasks=tasks, received=metrics.came_in)
     proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
@@ -207,6 +220,7 @@ def _heart(
         Library(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
         Manifests(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
         delegate,
+        leases,
     )
 
 
@@ -293,7 +307,7 @@ def _peer_door(
         admission=Admission(
             uploads_max=node.settings.max_uploads, rate_max=node.settings.upload_limit, clock=time.monotonic
         ),
-        leases=Leases(time.monotonic),
+        leases=heart.leases,
         threads=threads,
         metrics=node.metrics,
         zone_of=zone_of,

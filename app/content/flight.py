@@ -57,16 +57,14 @@ class Flights:
     def __len__(self) -> int:
         return len(self._fills)
 
-    def join(
-        self, content: Content, entry: Entry, index: int, *, awaited: bool = True, hops: int | None = None
-    ) -> Fill:
+    def join(self, content: Content, entry: Entry, index: int, *, awaited: bool = True) -> Fill:
         """The fetch of chunk `index`, begun now if nobody did before; more urgent from now on if a client waits."""
         known = self._fills.get((entry, index))
         if known is not None:
             known.want.awaited |= awaited
             return known
         self._cache.make_room(len(entry.span(index)))
-        fill = Fill(entry, index, Want(awaited, hops), loop=asyncio.get_running_loop())
+        fill = Fill(entry, index, Want(awaited), loop=asyncio.get_running_loop())
         self._fills[entry, index] = fill
         self._pending[entry] = self._pending.get(entry, 0) | 1 << index
         self._tasks.create_task(self._drive(content, fill), name=f"fetch {content.key} {index}")

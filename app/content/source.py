@@ -121,11 +121,9 @@ class Want:
 
     Attributes:
         awaited: a client waits for it; else it may be put back when whoever has it is busy.
-        hops: how far a request to fetch it may still travel from here; None: as far as any.
     """
 
     awaited: bool
-    hops: int | None = None
 
 
 class Asker(Protocol):

@@ -1,20 +1,19 @@
 """How much a node sends to other members at once, and whom a busy one names instead. Pure.
 
 A chunk is worth passing on only when it is whole, so a few that are sent quickly spread further than many that are sent slowly:
-`SENDING_AT_ONCE` go out together, a few more wait their turn, and whoever would wait longer than it takes to ask somebody else
-is told so at once, with the members that lately got the same chunk.
+`SENDING_AT_ONCE` go out together, and of more only as many wait their turn as get it within about the time that asking somebody
+else takes. Everybody else is told at once that this node is busy, and which members lately got the same chunk.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 SENDING_AT_ONCE = 4
-WAIT_SECONDS_MAX = 0.3
-"""Shorter than the second after which an asker takes a silent member for stalled."""
+WAIT_SECONDS_MAX = 0.01
 
 ALTERNATES_MAX = 4
-REMEMBERED_GIFTS = 12
-REMEMBERED_CHUNKS = 4096
+GIFTS_KEPT_MAX = 8
+CHUNKS_KEPT_MAX = 1024
 
 
 class Admission:
@@ -25,38 +24,43 @@ class Admission:
         self._uploads_max = uploads_max
         self._rate_max = rate_max
         self._clock = clock
-        self._seconds_per_upload = 0.0
+        self._pace = 0.0
+        self._busy_since = 0.0
         self._allowance = rate_max or 0.0
         self._allowance_at = clock()
-        self._given: OrderedDict[tuple[str, int], deque[str]] = OrderedDict()
+        self._given: OrderedDict[tuple[str, int], tuple[str, ...]] = OrderedDict()
 
     def admit(self, size: int) -> bool:
         """Whether one more upload of `size` bytes may begin, or wait its turn; if so it counts from now on."""
-        waiting = max(0, self.under_way - SENDING_AT_ONCE)
-        expected_wait = (waiting + 1) * self._seconds_per_upload / SENDING_AT_ONCE if waiting else 0.0
-        if self.under_way >= self._uploads_max or expected_wait > WAIT_SECONDS_MAX or not self._allows(size):
+        ahead = self.under_way - SENDING_AT_ONCE
+        if self.under_way >= self._uploads_max or (ahead >= 0 and (ahead + 1) * self._pace > WAIT_SECONDS_MAX):
             return False
+        if not self._allows(size):
+            return False
+        if not self.under_way:
+            self._busy_since = self._clock()
         self.under_way += 1
         return True
 
-    def ended(self, seconds: float) -> None:
-        """An upload has ended, `seconds` after its first byte."""
+    def ended(self) -> None:
+        """An upload has ended, one way or the other."""
+        now = self._clock()
         self.under_way -= 1
-        self._seconds_per_upload += (seconds - self._seconds_per_upload) / 8
+        # How often an upload ends while there are any: how fast those that wait move up.
+        self._pace += (now - self._busy_since - self._pace) / 8
+        self._busy_since = now
 
     def gave(self, content: str, chunk: int, member: str) -> None:
         """The member has got the chunk."""
-        gifts = self._given.get((content, chunk))
-        if gifts is None:
-            gifts = self._given[content, chunk] = deque(maxlen=REMEMBERED_GIFTS)
-            if len(self._given) > REMEMBERED_CHUNKS:
-                self._given.popitem(last=False)
-        gifts.append(member)
+        key = content, chunk
+        others = [name for name in self._given.pop(key, ()) if name != member]
+        self._given[key] = (member, *others[: GIFTS_KEPT_MAX - 1])
+        if len(self._given) > CHUNKS_KEPT_MAX:
+            self._given.popitem(last=False)
 
     def alternates(self, content: str, chunk: int, asker: str) -> list[str]:
         """Members that lately got the chunk from here, the latest first."""
-        others = [name for name in reversed(self._given.get((content, chunk), ())) if name != asker]
-        return list(dict.fromkeys(others))[:ALTERNATES_MAX]
+        return [name for name in self._given.get((content, chunk), ()) if name != asker][:ALTERNATES_MAX]
 
     def _allows(self, size: int) -> bool:
         """A bucket that holds one second's bytes and may be overdrawn by one chunk."""

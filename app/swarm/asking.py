@@ -2,41 +2,52 @@
 
 In the order of what it costs the cluster:
 
-1. Members that are known, by their bit fields, to have the chunk; then those that hold the content whole.
-2. The chunk's home, which fetches it from upstream once for everybody. Who is the home itself asks members that hold something
-   of this stretch, and then upstream.
-3. Upstream, when every home that was tried failed: a pull never fails because of us.
+1. Members of this zone that are known, by their bit fields, to have the chunk; then those that hold the content whole.
+2. The home of this zone. A home does not fetch for others: it gives the first who asks *leave* to go one step further, and
+   sends everybody else to that one.
+3. Who has leave of its zone's home crosses the border: members of other zones that have the chunk, then the home of all.
+4. Who has leave of the home of all asks members that may hold it nevertheless: the chunk's home before this member came, and
+   members that hold something near it. Then upstream.
+5. Upstream also when every home that was tried failed: a pull never fails because of us.
 
 A busy member does not queue: it names *alternates*, members that it lately gave the chunk to. A few of them are followed. What
 nobody waits for is put back after that, and another chunk is taken; for what a client waits for the round begins again after a
-moment. An answer *coming* means that the home is fetching.
+moment. An answer *coming* means that the member is fetching.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from app.swarm.home import Roster, next_home
+from app.swarm.home import Roster, homes
+from peerd_gossip import Member
 
 ALTERNATES_DEPTH_MAX = 3
 """How many alternates are followed from one busy member on."""
 
-STRETCH_HOLDERS_MAX = 3
-HOLDERS_MAX = 3
+HOLDERS_NEAR_MAX = 3
+"""How many members of this zone that have the chunk are asked before its home is."""
+
+HOLDERS_FAR_MAX = 2
+"""How many across the border, by who may cross it."""
+
+HOLDERS_LAST_MAX = 4
+"""How many that may hold it nevertheless are asked before upstream is."""
+
 HOMES_MAX = 3
 """How many homes may fail before this node goes upstream by itself."""
 
-ROUND_SECONDS = 0.05
+ROUND_SECONDS = 0.02
 """The moment after which a round begins again for a chunk that a client waits for; doubled up to ROUND_SECONDS_MAX."""
 
 ROUND_SECONDS_MAX = 0.4
 ROUNDS_MAX = 40
 """After so many rounds without a chunk this node goes upstream by itself (about 15 s; a home that fetches says so)."""
 
-HOPS = 2
-"""How far a request to fetch may travel: to the zone's home, and from there to the home of all."""
+COMING_SECONDS = 0.3
+"""How long a member keeps an asker waiting before it says that the chunk is coming: less than what is taken for a stall."""
 
 
 class Role(Enum):
@@ -57,7 +68,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class AskUpstream:
-    """Ask upstream: this node is the home, or has leave to, or nobody else could help."""
+    """Ask upstream: this node has leave to, or nobody else could help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +87,56 @@ class Answer(Enum):
     LACKS = "lacks"
     FAILED = "failed"
     LEASE = "lease"
+    """A home: go one step further yourself; the others are sent to you."""
 
 
 class Surroundings(Protocol):
     """What a question looks at. All of it memory."""
 
     def roster(self) -> Roster:
-        """Live members."""
+        """This node and the other live members."""
 
-    def known_holders(self, chunk: int) -> Sequence[str]:
+    def failing(self) -> frozenset[str]:
+        """Members that failed lately, whatever they were asked for: no homes for now."""
+
+    def known_holders(self, chunk: int) -> Iterable[str]:
         """Members that said that they have the chunk."""
 
-    def whole_holders(self, chunk: int) -> Sequence[str]:
+    def whole_holders(self, chunk: int) -> Iterable[str]:
         """Members that may hold the content whole, by their filters, and did not say otherwise."""
 
-    def stretch_holders(self, chunk: int) -> Sequence[str]:
+    def near_holders(self, chunk: int) -> Iterable[str]:
         """Members that may hold something near the chunk, by their filters, and did not say otherwise."""
 
-    def in_order(self, members: Sequence[str]) -> list[str]:
-        """Those worth asking now, best first: conduct, zone, load, chance."""
+    def lessee(self, chunk: int) -> Member | None:
+        """Whom this node, as the chunk's home, gave leave to fetch it; None: nobody else."""
+
+    def in_order(self, members: Iterable[str], *, across: bool) -> list[str]:
+        """Those worth asking now, best first: zone, conduct, load, chance. Members of other zones only `across` borders."""
+
+
+class _Stage(Enum):
+    """In which part of a round a holder is asked; each has its own limit."""
+
+    NEAR = HOLDERS_NEAR_MAX
+    FAR = HOLDERS_FAR_MAX
+    LAST = HOLDERS_LAST_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A member that is to be heard first, and as what."""
+
+    member: Member
+    role: Role
 
 
 @dataclass(slots=True)
 class Question:
     """One chunk being asked for. `next` says what to do, `answered` what came of it.
 
-    `awaited` tells whether a client waits; it may become true meanwhile. `hops` is how far a request to fetch may still travel;
-    with none left this node answers for itself.
+    `awaited` tells whether a client waits; it may become true meanwhile. Where upstream may not be asked, homes
+    are not either.
     """
 
     surroundings: Surroundings
@@ -110,12 +144,14 @@ class Question:
     chunk_hash: int
     rng: random.Random
     awaited: Callable[[], bool]
-    hops: int = HOPS
-    _leave: bool = False
+    upstream_allowed: bool = True
+    _leave_of: set[str] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
+    _homes_failed: int = 0
     _rounds: int = 0
     # Of this round:
-    _asked: set[str] = field(default_factory=set)
+    _asked: dict[str, Role] = field(default_factory=dict)
+    _stages: list[_Stage] = field(default_factory=list)
     _alternates: list[str] = field(default_factory=list)
     _followed: int = 0
     _worth_another_round: bool = False
@@ -123,74 +159,117 @@ class Question:
 
     def next(self) -> Step:
         """What to do now. After AskUpstream there is nothing more to ask."""
-        while not self._leave:
-            step = self._next_alternate() or self._next_holder() or self._next_home()
+        while True:
+            step = self._next_member()
             if step is not None:
                 return step
-            if not self._worth_another_round or self._rounds >= ROUNDS_MAX:
-                break
+            own_turn = self.upstream_allowed and self._turn() is None
+            if own_turn or not self._worth_another_round or self._rounds >= ROUNDS_MAX:
+                return AskUpstream()
             if not self.awaited():
                 return PutBack()
             self._begin_round()
-        return AskUpstream()
 
     def answered(self, member: str, answer: Answer, alternates: Sequence[str] = ()) -> None:
         """A member did not give the chunk."""
         match answer:
             case Answer.LEASE:
-                self._leave = True
+                self._leave_of.add(member)
             case Answer.BUSY:
                 self._worth_another_round = True
                 self._alternates = list(alternates)
             case Answer.COMING:
                 self._worth_another_round = True
+            case Answer.LACKS if self._asked.get(member) is Role.HOLDER:
+                pass  # It may have it by the next round.
             case Answer.LACKS | Answer.FAILED:
-                self._failed.add(member)
+                self.failed(member)
+
+    def without(self) -> frozenset[str]:
+        """Members that failed, for a home that may have given one of them leave."""
+        return frozenset(self._failed)
 
     def failed(self, member: str) -> None:
-        """The member is gone by now."""
-        self._failed.add(member)
+        """The member is gone, or as a home can not get the chunk."""
+        if member not in self._failed:
+            self._failed.add(member)
+            self._homes_failed += self._asked.get(member) is Role.HOME
 
     def _begin_round(self) -> None:
         self._pause = min(ROUND_SECONDS * 2**self._rounds, ROUND_SECONDS_MAX)
         self._rounds += 1
         self._asked.clear()
+        self._stages.clear()
         self._alternates = []
         self._followed = 0
         self._worth_another_round = False
 
+    def _next_member(self) -> Ask | None:
+        around = self.surroundings
+        turn = self._turn()
+        home = turn.member if turn is not None and turn.role is Role.HOME else None
+        across = turn is None or turn.member.zone != around.roster().me.zone
+        if (step := self._next_alternate(home, across=across)) is not None:
+            return step
+        for stage in (_Stage.NEAR, _Stage.FAR) if across else (_Stage.NEAR,):
+            for find in (around.known_holders, around.whole_holders):
+                if (step := self._next_holder(find, stage, home)) is not None:
+                    return step
+        if turn is not None:
+            return None if turn.member.name in self._asked else self._ask(turn.member.name, turn.role)
+        return self._next_holder(self._former_homes, _Stage.LAST) or self._next_holder(around.near_holders, _Stage.LAST)
+
+    def _turn(self) -> "_Turn | None":
+        """Who is to be heard before upstream may be asked; None: it is this node's turn.
+
+        The home of the zone, then the home of all, as long as they have not given leave. Where this node is such a home
+        itself, and gave somebody else leave, it is that one.
+        """
+        if not self.upstream_allowed or self._homes_failed >= HOMES_MAX:
+            return None
+        around = self.surroundings
+        roster = around.roster()
+        for home in homes(roster, self.chunk_hash, without=self._failed | around.failing()):
+            if home.name != roster.me.name:
+                if home.name not in self._leave_of:
+                    return _Turn(home, Role.HOME)
+            elif (lessee := around.lessee(self.chunk)) is not None and lessee.name not in self._failed:
+                return _Turn(lessee, Role.HOLDER)
+        return None
+
+    def _former_homes(self, _chunk: int) -> Iterable[str]:
+        """Whose turn it was before this node came: it may have fetched the chunk, and filters lag behind."""
+        roster = self.surroundings.roster()
+        order = roster.members.order(self.chunk_hash, zone=None)
+        return [member.name for member in order if member != roster.me][:1]
+
+    def _next_alternate(self, home: Member | None, *, across: bool) -> Ask | None:
+        if not self._alternates or self._followed >= ALTERNATES_DEPTH_MAX:
+            return None
+        for member in self.surroundings.in_order(filter(self._may_ask, self._alternates), across=across):
+            self._followed += 1
+            return self._ask_holder(member, home)
+        return None
+
+    def _next_holder(
+        self, find: Callable[[int], Iterable[str]], stage: _Stage, home: Member | None = None
+    ) -> Ask | None:
+        if self._stages.count(stage) >= stage.value:
+            return None
+        members = filter(self._may_ask, find(self.chunk))
+        for member in self.surroundings.in_order(members, across=stage is not _Stage.NEAR):
+            self._stages.append(stage)
+            return self._ask_holder(member, home)
+        return None
+
+    def _ask_holder(self, member: str, home: Member | None) -> Ask:
+        """The home is asked as such even where it is known to have the chunk: it may have lost it."""
+        return self._ask(member, Role.HOME if home is not None and member == home.name else Role.HOLDER)
+
     def _ask(self, member: str, role: Role) -> Ask:
-        self._asked.add(member)
+        self._asked[member] = role
         pause, self._pause = self._pause, 0.0
         return Ask(member, role, pause)
-
-    def _next_alternate(self) -> Ask | None:
-        while self._alternates and self._followed < ALTERNATES_DEPTH_MAX:
-            choice = self._alternates.pop(self.rng.randrange(len(self._alternates)))
-            if self._may_ask(choice):
-                self._followed += 1
-                return self._ask(choice, Role.HOLDER)
-        return None
-
-    def _next_holder(self) -> Ask | None:
-        if len(self._asked) >= HOLDERS_MAX + self._followed:
-            return None
-        for find in (self.surroundings.known_holders, self.surroundings.whole_holders):
-            for member in self.surroundings.in_order([name for name in find(self.chunk) if self._may_ask(name)]):
-                return self._ask(member, Role.HOLDER)
-        return None
-
-    def _next_home(self) -> Ask | None:
-        home = None
-        if self.hops > 0 and len(self._failed) < HOMES_MAX:
-            home = next_home(self.surroundings.roster(), self.chunk_hash, without=self._failed)
-        if home is not None:
-            return None if home.name in self._asked else self._ask(home.name, Role.HOME)
-        if len(self._asked) < HOLDERS_MAX + self._followed + STRETCH_HOLDERS_MAX:
-            near = [name for name in self.surroundings.stretch_holders(self.chunk) if self._may_ask(name)]
-            for member in self.surroundings.in_order(near):
-                return self._ask(member, Role.HOLDER)
-        return None
 
     def _may_ask(self, member: str) -> bool:
         return member not in self._asked and member not in self._failed

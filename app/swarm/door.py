@@ -1,14 +1,13 @@
-"""The answering side of the peer door: what this node holds, to other members, and what it fetches for them. See `protocol`.
+"""The answering side of the peer door: what this node holds, to other members, and as a home who may fetch. See `protocol`.
 
-A plain request is answered from the cache only. A request to fetch is that of this chunk's home: it begins, or joins, the one
-fetch for all, waits for it a moment, and else says that the chunk is coming. Orders are answered in `order_door`.
+Chunks are answered from the cache and containerd's store only: no request makes this node ask upstream or another member. As a
+chunk's home it says whose turn it is. Orders and questions for names are answered in `order_door` and `delegate`.
 """
 
 import asyncio
+import json
 import logging
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -22,24 +21,19 @@ from app.content.descriptor import Slice
 from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.key import ContentKey
-from app.content.layout import Meta
 from app.content.names import Name, Resolution
 from app.content.resolver import Resolver
 from app.content.source import Content, SourceKind, Stat
 from app.content.threads import Threads
-from app.errors import UpstreamRefused
 from app.observability.metrics import Metrics
 from app.server.slices import offers_zerocopy, send_slice
 from app.swarm import protocol
 from app.swarm.admission import SENDING_AT_ONCE, Admission
-from app.swarm.fetch_request import FetchRequest
+from app.swarm.asking import COMING_SECONDS
 from app.swarm.knowledge import write_bits
 from app.swarm.leases import Leases
 
 log = logging.getLogger(__name__)
-
-COMING_SECONDS = 0.3
-"""How long a home keeps an asker waiting before it says that the chunk is coming: less than a stall (`peer_client`)."""
 
 
 class Store(Protocol):
@@ -84,7 +78,7 @@ class PeerDoor:
         self.app = Starlette(
             routes=[
                 Route("/contents/{key}", self._get_chunk),
-                Route("/contents/{key}/fetch", self._fetch_chunk, methods=["POST"]),
+                Route("/contents/{key}/lease", self._lease, methods=["POST"]),
                 Route("/contents/{key}/stat", self._get_stat),
                 Route("/names/{identity}", self._get_name),
                 *more,
@@ -123,13 +117,20 @@ class PeerDoor:
             return Response(status_code=404)
         if span is None or span.stop > entry.meta.size or len(span) > protocol.CHUNK_SIZE_MAX:
             return Response(status_code=416)
-        if not _has(entry, span) and entry.meta.source == "containerd":
-            stat = Stat(entry.meta.size, None, entry.meta.media_type)
-            content = Content(entry.meta.key, entry.meta.digest, entry.meta.size, stat, None)
-            declined = await self._fetch(content, entry, span, hops=0)
-            if declined is not None:
-                return declined
+        if not _has(entry, span):
+            if entry.meta.source == "containerd":
+                self._bring(entry, span)
+            if self._is_fetching(entry, span):
+                return self._decline(202, entry, span.start)
         return await self._answer(request, entry, span)
+
+    def _bring(self, entry: Entry, span: ByteRange) -> None:
+        """Have chunks that containerd holds come through its API."""
+        meta = entry.meta
+        content = Content(meta.key, meta.digest, meta.size, Stat(meta.size, None, meta.media_type), None)
+        for index in span.chunks(meta.chunk_size):
+            if not entry.has(index):
+                self._flights.join(content, entry, index)
 
     async def _through_api(self, key: str) -> Entry | None:
         if self._store is None:
@@ -137,74 +138,45 @@ class PeerDoor:
         async with asyncio.timeout(COMING_SECONDS):
             return await self._store.entry(ContentKey(key))
 
-    async def _fetch_chunk(self, request: Request) -> Response:
+    async def _lease(self, request: Request) -> Response:
+        """This node is a chunk's home: it gives the chunk, or leave to fetch it, or says who has leave."""
+        key, span = request.path_params["key"], _one_range(request.headers.get("Range"))
         try:
-            wanted = FetchRequest.from_json(await protocol.read_body(request.stream()))
-        except ValueError as error:
-            return Response(str(error), 400)
-        content, span = wanted.content, wanted.chunk
-        if self._flights.is_suspect(content.key):
-            # It was fetched and is not what its digest says: whoever wants it all the same asks upstream by itself.
-            return Response(status_code=404)
-        try:
-            entry = self._entry(content.key.text) or self._cache.create(self._meta(content))
-        except OSError:
-            return Response(status_code=404)
-        if entry.meta.size != content.size:
-            return Response(status_code=404)
-        asker = request.headers.get(protocol.NODE_HEADER, "") if wanted.has_credential else None
-        declined = await self._fetch(content, entry, span, hops=max(0, wanted.hops), asker=asker)
-        return await self._answer(request, entry, span) if declined is None else declined
+            without = json.loads(await protocol.read_body(request.stream()))["without"]
+        except (ValueError, KeyError, TypeError) as error:
+            return Response(f"not a request for leave: {error!r}", 400)
+        if span is None or not isinstance(without, list):
+            return Response(status_code=400)
+        entry = self._entry(key)
+        if entry is not None and span.stop <= entry.meta.size:
+            if _has(entry, span):
+                return await self._answer(request, entry, span)
+            if self._is_fetching(entry, span):
+                return self._decline(202, entry, span.start)
+        asker = request.headers.get(protocol.NODE_HEADER, "")
+        lessee = self._leases.ask(protocol.common_name(key), span.start, asker, without=without)
+        if lessee == asker:
+            return self._decline(409, entry, span.start)
+        return self._decline(503, entry, span.start, [lessee])
 
-    async def _fetch(
-        self, content: Content, entry: Entry, span: ByteRange, *, hops: int, asker: str | None = None
-    ) -> Response | None:
-        """Have the chunks of `span` here; None when they are. `asker` could fetch them by itself, with a client's credential."""
-        for index in span.chunks(entry.meta.chunk_size):
-            if entry.has(index):
-                continue
-            if (holder := self._leases.holder(content.key.text, index)) is not None and holder != asker:
-                return self._decline(503, entry, index, [holder])
-            fill = self._flights.join(content, entry, index, hops=hops)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(COMING_SECONDS):
-                    await fill.wait_beyond(fill.span.stop)  # Beyond its last byte: until it is done, or has failed.
-            if isinstance(fill.error, UpstreamRefused) and asker is not None:
-                self._leases.grant(content.key.text, index, asker)
-                return self._decline(409, entry, index)
-            if fill.error is not None:
-                log.info("chunk %d of %s can not be fetched for another member: %s", index, content.key, fill.error)
-                return self._decline(404, entry, index)
-            if not fill.done:
-                return self._decline(202, entry, index)
-        return None
-
-    def _meta(self, content: Content) -> Meta:
-        return Meta(
-            content.key,
-            content.size,
-            self._cache.chunk_size,
-            content.digest,
-            media_type=content.stat.media_type,
-            validator=content.stat.validator,
-            last_modified=content.stat.last_modified,
-            source=content.location.host if content.location else "",
-        )
+    def _is_fetching(self, entry: Entry, span: ByteRange) -> bool:
+        pending = self._flights.pending(entry)
+        return any(pending >> index & 1 for index in span.chunks(entry.meta.chunk_size))
 
     async def _answer(self, request: Request, entry: Entry, span: ByteRange) -> Response:
         """A chunk that should be here."""
         chunks = span.chunks(entry.meta.chunk_size)
         asker = request.headers.get(protocol.NODE_HEADER, "")
-        name = _common_name(entry)
+        name = protocol.common_name(entry.meta.key.text)
         try:
             async with asyncio.timeout(COMING_SECONDS):
                 for index in chunks:
                     if not await self._cache.check(entry, index):
-                        return self._decline(404, entry, chunks.start)
+                        return self._decline(404, entry, span.start)
         except TimeoutError:  # containerd's blob is read whole before its first chunk is given out.
-            return self._decline(202, entry, chunks.start)
+            return self._decline(202, entry, span.start)
         if not self._admission.admit(len(span)):
-            return self._decline(503, entry, chunks.start, self._admission.alternates(name, chunks.start, asker))
+            return self._decline(503, entry, span.start, self._admission.alternates(name, chunks.start, asker))
         try:
             with entry.pinned(chunks.start, chunks.stop):
                 part = Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
@@ -215,8 +187,8 @@ class PeerDoor:
                 raise FileNotFoundError(f"chunk {chunks.start} of {entry.meta.key} went away")
         except OSError as error:
             log.warning("%s", error)
-            self._admission.ended(0.0)
-            return self._decline(404, entry, chunks.start)
+            self._admission.ended()
+            return self._decline(404, entry, span.start)
         headers = {
             "Content-Length": str(len(span)),
             "Content-Range": f"bytes {span.start}-{span.stop - 1}/{entry.meta.size}",
@@ -225,8 +197,12 @@ class PeerDoor:
         }
         return _ChunkAnswer(self, entry, chunks, part, headers, asker)
 
-    def _decline(self, status: int, entry: Entry, chunk: int, alternates: Sequence[str] = ()) -> Response:
-        headers = {protocol.CHUNKS_HEADER: write_bits(entry.bits, entry.meta.chunks, chunk)}
+    @staticmethod
+    def _decline(status: int, entry: Entry | None, start: int, alternates: Sequence[str] = ()) -> Response:
+        headers = {}
+        if entry is not None:
+            chunk = start // entry.meta.chunk_size
+            headers[protocol.CHUNKS_HEADER] = write_bits(entry.bits, entry.meta.chunks, chunk)
         if alternates:
             headers[protocol.ALTERNATES_HEADER] = ",".join(alternates)
         return Response(status_code=status, headers=headers)
@@ -234,17 +210,15 @@ class PeerDoor:
     async def send(self, answer: "_ChunkAnswer", scope: Any, send: Any) -> None:
         """Send a chunk that was admitted, when its turn has come."""
         entry, chunks, part = answer.entry, answer.chunks, answer.part
-        began = time.perf_counter()
         try:
             async with self._sending:
-                began = time.perf_counter()
                 with entry.pinned(chunks.start, chunks.stop):
                     await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
                     await send_slice(part, send, zerocopy=offers_zerocopy(scope))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            self._admission.ended(time.perf_counter() - began)
-        self._admission.gave(_common_name(entry), chunks.start, answer.asker)
+            self._admission.ended()
+        self._admission.gave(protocol.common_name(entry.meta.key.text), chunks.start, answer.asker)
         self._metrics.uploaded.inc(part.count)
         if self._zone_of(answer.asker) != self._zone:
             self._metrics.cross_zone_bytes.labels("sent").inc(part.count)
@@ -269,11 +243,6 @@ class _ChunkAnswer(Response):
 
 def _has(entry: Entry, span: ByteRange) -> bool:
     return all(map(entry.has, span.chunks(entry.meta.chunk_size)))
-
-
-def _common_name(entry: Entry) -> str:
-    """What members call a content among themselves, proved or not."""
-    return str(entry.meta.digest) if entry.meta.digest is not None else entry.meta.key.text
 
 
 def _one_range(header: str | None) -> ByteRange | None:

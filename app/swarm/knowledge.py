@@ -60,16 +60,16 @@ class Knowledge:
         """Remembered members that have the chunk."""
         return [member for member, bits in self._of(content).items() if bits >> chunk & 1]
 
-    def pick(self, content: str, wanted: int) -> int | None:
-        """A chunk of those in `wanted` that a remembered member has; by chance, so that nodes take different ones."""
-        known = self._contents.get(content)
-        if not known:
-            return None
-        members = list(known)
-        for member in self._rng.sample(members, min(PICKS, len(members))):
-            if can := known[member] & wanted:
+    def choose(self, content: str, wanted: int) -> int:
+        """A chunk of those in `wanted` (not 0) to fetch next: one that a remembered member has, else any.
+
+        By chance, so that nodes take different ones and have something to give to each other.
+        """
+        members = list(self._of(content).values())
+        for bits in self._rng.sample(members, min(PICKS, len(members))):
+            if can := bits & wanted:
                 return random_bit(can, self._rng)
-        return None
+        return random_bit(wanted, self._rng)
 
 
 def random_bit(bits: int, rng: random.Random) -> int:

@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from app.errors import BadRequest
-from app.operations.documents import BringOrder, PurgeOrder
+from app.operations.documents import BringOrder, Load, PurgeOrder
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger
 from app.operations.shelf import Full
@@ -19,9 +19,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 class OrderDoor:
     """Routes for orders."""
 
-    def __init__(self, purger: Purger, preheats: Preheats) -> None:
+    def __init__(self, purger: Purger, preheats: Preheats, load: Callable[[], Load]) -> None:
         self._purger = purger
         self._preheats = preheats
+        self._load = load
 
     @property
     def routes(self) -> list[Route]:
@@ -30,6 +31,7 @@ class OrderDoor:
             Route(protocol.PURGE_PATH, _order(self._purge), methods=["POST"]),
             Route(protocol.BRING_PATH, _order(self._bring), methods=["POST"]),
             Route(protocol.progress_path("{id}"), self._progress),
+            Route(protocol.LOAD_PATH, self._get_load),
         ]
 
     async def _purge(self, request: Request) -> Response:
@@ -48,6 +50,9 @@ class OrderDoor:
 
     async def _progress(self, request: Request) -> Response:
         return self._progress_of(request.path_params["id"])
+
+    async def _get_load(self, _request: Request) -> Response:
+        return _document(self._load().to_json())
 
     def _progress_of(self, identity: str) -> Response:
         progress = self._preheats.progress(identity)

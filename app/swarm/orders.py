@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self, TypeVar
 
 from app.errors import SourceLied, SourceUnavailable
-from app.operations.documents import BringOrder, BringProgress, Forgotten, PurgeOrder
+from app.operations.documents import BringOrder, BringProgress, Forgotten, Load, PurgeOrder
 from app.operations.others import OtherNode
 from app.swarm import protocol
 from app.swarm.asking import Answer
@@ -75,6 +75,10 @@ class MembersAtTheDoor:
             raise SourceUnavailable(
                 f"{name} knows nothing of the order any more; it was restarted meanwhile"
             ) from error
+
+    async def load(self, name: str) -> Load:
+        """See `Others.load`."""
+        return await self._ask(name, protocol.LOAD_PATH, None, Load.from_json)
 
     async def _ask(self, name: str, path: str, order: bytes | None, read: Callable[[bytes], Document]) -> Document:
         member = self._gossip.member(name)

@@ -3,6 +3,7 @@
 Owns: connections, and what of an answer is believed. Knows nothing of whom to ask; that is `peers` and `ranking`.
 """
 
+import json
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ from app.errors import SourceLied, SourceUnavailable
 from app.server.certificates import Certificates
 from app.swarm import protocol
 from app.swarm.asking import Answer
-from app.swarm.fetch_request import FetchRequest
 from app.swarm.knowledge import read_bits
 from peerd_gossip import Member
 
@@ -100,9 +100,9 @@ class PeerClient:
         chunk: ByteRange,
         span: ByteRange,
         sink: Sink,
-        fetch: FetchRequest | None = None,
+        lease_without: frozenset[str] | None = None,
     ) -> int | None:
-        """Put `span`, the end of `chunk` or all of it, into `sink`; of a home with `fetch`.
+        """Put `span`, the end of `chunk` or all of it, into `sink`; of the chunk's home with `lease_without`.
 
         The whole chunk is asked for even where its beginning is here already, because its checksum is over the whole.
 
@@ -110,8 +110,9 @@ class PeerClient:
         """
         headers = {"Range": f"bytes={chunk.start}-{chunk.stop - 1}"}
         path, method, body = protocol.content_path(key), "GET", None
-        if fetch is not None:
-            path, method, body = protocol.fetch_path(key), "POST", fetch.to_json()
+        if lease_without is not None:
+            path, method = protocol.lease_path(key), "POST"
+            body = json.dumps({"without": sorted(lease_without)}).encode()
         with self._response(member, path, headers, method=method, body=body) as response:
             said = response.headers.get("Content-Range", "")
             if response.status != 206 or not said.startswith(f"bytes {chunk.start}-{chunk.stop - 1}/"):

@@ -21,7 +21,6 @@ from app.errors import SourceError, SourceLied
 from app.observability.metrics import Metrics
 from app.swarm import protocol
 from app.swarm.asking import Answer
-from app.swarm.fetch_request import FetchRequest
 from app.swarm.knowledge import Knowledge
 from app.swarm.peer_client import Declined, PeerClient
 from app.swarm.ranking import Conduct
@@ -75,11 +74,18 @@ class Peers:
         if offer.delay:
             await asyncio.sleep(offer.delay)
         began = time.perf_counter()
-        member, content = offer.member, offer.key.text
-        with self._judging(member, f"{content} {offer.chunk.start}"):
+        member = offer.member
+        with self._judging(member, offer.content):
             try:
                 chunks = await asyncio.get_running_loop().run_in_executor(
-                    self._executor, self._client.get_chunk, member, offer.key, offer.chunk, span, sink, offer.request
+                    self._executor,
+                    self._client.get_chunk,
+                    member,
+                    offer.key,
+                    offer.chunk,
+                    span,
+                    sink,
+                    offer.lease_without,
                 )
             except Declined as declined:
                 offer.answer, offer.alternates = declined.answer, declined.alternates
@@ -89,9 +95,12 @@ class Peers:
             except SourceError:
                 self.knowledge.forget(offer.content, member.name)
                 raise
+        took = time.perf_counter() - began
+        if offer.lease_without is None:  # A home may have had to wait for upstream.
+            self.conduct.sent(member, len(offer.chunk), took)
         if chunks is not None:
             self.knowledge.learn(offer.content, member.name, chunks)
-        self._metrics.answered(SourceKind.PEER, len(offer.chunk), time.perf_counter() - began)
+        self._metrics.answered(SourceKind.PEER, len(offer.chunk), took)
         if member.zone != self.gossip.me.zone:
             self._metrics.cross_zone_bytes.labels("received").inc(len(offer.chunk))
 
@@ -137,7 +146,8 @@ class Peers:
             yield
             self.conduct.served(member)
         except Declined as declined:
-            if declined.answer is Answer.LACKS:
+            self.conduct.served(member)
+            if declined.answer is Answer.LACKS and declined.chunks is None:  # Else its bit field says what it has.
                 self.conduct.denied(member, what)
                 self._metrics.false_positives.inc()
             raise
@@ -153,14 +163,17 @@ class Peers:
 
 @dataclass(slots=True)
 class PeerOffer:
-    """One member that may have one chunk. After a failed `fetch`, `answer` and `alternates` tell what it said."""
+    """One member that may have one chunk, or the chunk's home, asked for leave: then `lease_without` says who failed.
+
+    After a failed `fetch`, `answer` and `alternates` tell what it said.
+    """
 
     peers: Peers
     member: Member
     key: ContentKey
     content: str
     chunk: ByteRange
-    request: FetchRequest | None = None
+    lease_without: frozenset[str] | None = None
     delay: float = 0.0
     answer: Answer = Answer.FAILED
     alternates: Sequence[str] = field(default=())

@@ -1,23 +1,25 @@
 """What members say to each other over the peer door: paths, headers and documents.
 
     GET  /contents/<key>         with `Range: bytes=a-b`: a chunk that the member holds
-    POST /contents/<key>/fetch   the same, of the chunk's home: what it does not hold it fetches, once for all who ask
+    POST /contents/<key>/lease   the same, of the chunk's home; JSON: `without`, the members that failed the asker
     GET  /contents/<key>/stat    JSON: size in bytes, media type
     GET  /names/<identity>       JSON: what a tag or URL stands for, as remembered
     POST /resolve                JSON: what a tag or URL stands for now; POST /manifest: a manifest (`delegate`)
     POST /orders/purge           JSON: forget a content (`app/operations/documents.py` has the documents of orders)
     POST /orders/bring           JSON: bring contents here; GET /orders/bring/<id> tells how far that is
+    GET  /load                   JSON: what the member holds and has moved, for the page
 
 A chunk is answered with 206, its bytes and their `Content-Digest` (RFC 9530); else with
 
-    404   does not have it after all (or, of a home: can not get it)
-    503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it
-    202   the home is fetching it; ask again
-    409   upstream wants a credential that the home does not have: the asker has leave to fetch this chunk by itself
+    404   does not have it after all
+    503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it (or, of a home, who has leave)
+    202   is fetching it; ask again
+    409   of a home: the asker has leave to go one step further, to the home of all or to upstream
 
-and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`). A request to
-fetch says how far it may still travel (`hops`). Whoever opens this door has shown a certificate of the cluster, or all doors
-are on loopback (`--insecure-peers`). A client's credential never travels; a signature inside a URL does, in memory only.
+and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`), if any. No request
+for a chunk makes a member ask another one, so none can loop; a question for what a name stands for does, and says how far it may
+still travel. Whoever opens this door has shown a certificate of the cluster, or all doors are on loopback (`--insecure-peers`). A
+client's credential never travels; a signature inside a URL does, with a question for its name, in memory only.
 """
 
 import base64
@@ -44,6 +46,7 @@ RESOLVE_PATH = "/resolve"
 MANIFEST_PATH = "/manifest"
 PURGE_PATH = "/orders/purge"
 BRING_PATH = "/orders/bring"
+LOAD_PATH = "/load"
 
 
 async def read_body(pieces: AsyncIterator[bytes], size_max: int = DOCUMENT_SIZE_MAX) -> bytes:
@@ -61,9 +64,14 @@ def content_path(key: ContentKey) -> str:
     return f"/contents/{quote(key.text, safe='')}"
 
 
-def fetch_path(key: ContentKey) -> str:
-    """Where a home is asked for a chunk."""
-    return f"{content_path(key)}/fetch"
+def lease_path(key: ContentKey) -> str:
+    """Where a home is asked for a chunk, or for leave to fetch it."""
+    return f"{content_path(key)}/lease"
+
+
+def common_name(key: str) -> str:
+    """What members call a content among themselves, proved or not: bit fields, homes and leases go by it."""
+    return key.partition("@")[0]
 
 
 def stat_path(key: ContentKey) -> str:

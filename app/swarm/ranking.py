@@ -1,12 +1,11 @@
 """The order in which members are asked for a chunk, and what is remembered of their conduct. Pure.
 
-Same zone first; then those that are not known to fail; then those that serve us least right now, so that a node spreads its
-questions; what is equal is decided by chance, so that nodes spread over members.
+Same zone first; of those, who is not known to be slow; then those that serve us least right now, so that a node spreads its
+questions; what is equal is decided by chance, so that nodes spread over members. Who failed is not asked for a while.
 """
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from peerd_gossip import Member
@@ -20,13 +19,29 @@ DENIAL_SECONDS = 5.0
 """How long a member that did not have it after all is not asked for the same again."""
 
 DENIALS_MAX = 10_000
+CONSIDERED_MAX = 16
+"""Of how many members the best is looked for; of more, as many are drawn: a thousand may hold what everybody wants."""
+
+SLOW_SHARE = 0.4
+"""A member that sends at less than this share of what others do is asked after them."""
+
+SPEED_SECONDS = 30.0
+"""How long a member's speed is believed."""
+
+FAILED_KEPT_MAX = 1024
+SPEEDS_KEPT_MAX = 1024
 
 
-@dataclass(slots=True)
-class _Record:
-    failures: int = 0
-    asked_again_at: float = 0.0
-    under_way: int = 0
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    in_a_row: int
+    asked_again_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    bytes_per_s: float
+    believed_until: float
 
 
 class Conduct:
@@ -35,46 +50,65 @@ class Conduct:
     def __init__(self, clock: Callable[[], float], rng: random.Random) -> None:
         self._clock = clock
         self._rng = rng
-        self._records: defaultdict[str, _Record] = defaultdict(_Record)
-        self._denials: dict[tuple[str, str], float] = {}
+        self._under_way: dict[str, int] = {}
+        self._failures: dict[str, _Failures] = {}
+        self._denials: dict[tuple[str, Hashable], float] = {}
+        self._speeds: dict[str, _Speed] = {}
+        self._usual_speed = 0.0
 
-    def order(self, members: Iterable[Member], what: str, *, zone: str) -> list[Member]:
-        """Those of `members` that are worth asking for `what`, best first."""
+    def order(self, members: Iterable[Member], what: Hashable, *, zone: str, across: bool = True) -> list[Member]:
+        """The best of `members` to ask for `what`, best first; those of other zones come last, or not at all."""
+        near: list[Member] = []
+        far: list[Member] = []
+        for member in members:
+            (near if member.zone == zone else far).append(member)
+        return self._best(near, what) + (self._best(far, what) if across else [])
+
+    def failing(self) -> frozenset[str]:
+        """Members that are not to be asked for anything now."""
+        if not self._failures:
+            return frozenset()
         now = self._clock()
-        worth_asking = [
-            member
-            for member in members
-            if self._records[member.name].asked_again_at <= now and self._denials.get((member.name, what), 0.0) <= now
-        ]
-        return sorted(
-            worth_asking,
-            key=lambda member: (member.zone != zone, self._records[member.name].under_way, self._rng.random()),
-        )
+        return frozenset(name for name, failures in self._failures.items() if failures.asked_again_at > now)
 
     def begin(self, member: Member) -> None:
         """A request to it is under way."""
-        self._records[member.name].under_way += 1
+        self._under_way[member.name] = self._under_way.get(member.name, 0) + 1
 
     def end(self, member: Member) -> None:
         """That request has ended."""
-        self._records[member.name].under_way -= 1
+        if (left := self._under_way[member.name] - 1) > 0:
+            self._under_way[member.name] = left
+        else:
+            del self._under_way[member.name]
 
     def served(self, member: Member) -> None:
-        """It gave what it was asked for."""
-        record = self._records[member.name]
-        record.failures, record.asked_again_at = 0, 0.0
+        """It gave what it was asked for, or said honestly that it does not."""
+        self._failures.pop(member.name, None)
+
+    def sent(self, member: Member, size: int, seconds: float) -> None:
+        """It sent `size` bytes in so many seconds."""
+        now, speed = self._clock(), size / max(seconds, 1e-6)
+        self._usual_speed += (speed - self._usual_speed) / (16 if self._usual_speed else 1)
+        known = self._speeds.pop(member.name, None)
+        if known is not None and known.believed_until > now:
+            speed = (speed + known.bytes_per_s) / 2
+        self._speeds[member.name] = _Speed(speed, now + SPEED_SECONDS)
+        if len(self._speeds) > SPEEDS_KEPT_MAX:
+            del self._speeds[next(iter(self._speeds))]
 
     def failed(self, member: Member) -> None:
         """It could not be reached, broke off, or stalled."""
-        record = self._records[member.name]
-        record.asked_again_at = self._clock() + min(FAILURE_SECONDS * 2**record.failures, FAILURE_SECONDS_MAX)
-        record.failures += 1
+        known = self._failures.get(member.name)
+        times = known.in_a_row if known is not None else 0
+        self._shun(member, times + 1, min(FAILURE_SECONDS * 2**times, FAILURE_SECONDS_MAX))
 
     def lied(self, member: Member) -> None:
         """It sent what can not be true."""
-        self._records[member.name].asked_again_at = self._clock() + LIE_SECONDS
+        known = self._failures.get(member.name)
+        self._shun(member, known.in_a_row if known is not None else 0, LIE_SECONDS)
 
-    def denied(self, member: Member, what: str) -> None:
+    def denied(self, member: Member, what: Hashable) -> None:
         """Its filter said so, but it does not have `what`."""
         if len(self._denials) >= DENIALS_MAX:
             now = self._clock()
@@ -82,3 +116,34 @@ class Conduct:
             if len(self._denials) >= DENIALS_MAX:
                 self._denials.clear()
         self._denials[member.name, what] = self._clock() + DENIAL_SECONDS
+
+    def _shun(self, member: Member, in_a_row: int, seconds: float) -> None:
+        self._failures.pop(member.name, None)
+        self._failures[member.name] = _Failures(in_a_row, self._clock() + seconds)
+        if len(self._failures) > FAILED_KEPT_MAX:
+            del self._failures[next(iter(self._failures))]
+
+    def _best(self, members: list[Member], what: Hashable) -> list[Member]:
+        if len(members) > CONSIDERED_MAX:
+            members = self._rng.sample(members, CONSIDERED_MAX)
+        if self._failures or self._denials:
+            now, failing = self._clock(), self.failing()
+            members = [
+                member
+                for member in members
+                if member.name not in failing and self._denials.get((member.name, what), 0.0) <= now
+            ]
+        if len(members) < 2:
+            return members
+        return sorted(members, key=self._cost)
+
+    def _cost(self, member: Member) -> tuple[bool, int, float]:
+        return self._is_slow(member.name), self._under_way.get(member.name, 0), self._rng.random()
+
+    def _is_slow(self, name: str) -> bool:
+        known = self._speeds.get(name)
+        return (
+            known is not None
+            and known.bytes_per_s < SLOW_SHARE * self._usual_speed
+            and known.believed_until > self._clock()
+        )

@@ -5,7 +5,7 @@ Owns: putting the pure decisions (`asking`, `home`, `knowledge`, `ranking`) on w
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.content import advertised
 from app.content.byte_range import chunk_range
@@ -13,10 +13,9 @@ from app.content.key import ContentKey
 from app.content.source import Content, Offer, Source, Want
 from app.errors import NotNow
 from app.observability.metrics import Metrics
-from app.swarm.asking import HOPS, Ask, PutBack, Question, Role
-from app.swarm.fetch_request import FetchRequest
-from app.swarm.home import Roster, chunk_hash
-from app.swarm.knowledge import random_bit
+from app.swarm.asking import Ask, PutBack, Question, Role
+from app.swarm.home import Roster, chunk_hash, roster_of
+from app.swarm.leases import Leases
 from app.swarm.peers import PeerOffer, Peers
 from peerd_gossip import Member, MemberState, key_hash
 
@@ -32,6 +31,7 @@ class Swarm:
         peers: Peers,
         local: Sequence[Source],
         upstream: Source,
+        leases: Leases,
         *,
         chunk_size: int,
         rng: random.Random,
@@ -40,6 +40,7 @@ class Swarm:
         self._peers = peers
         self._local = local
         self._upstream = upstream
+        self._leases = leases
         self._chunk_size = chunk_size
         self._rng = rng
         self._metrics = metrics
@@ -51,14 +52,13 @@ class Swarm:
         for source in self._local:
             yield from source.offers(content, chunk)
         around = _Around(self, self._peers, content, self._chunk_size)
-        hops = HOPS if want.hops is None else want.hops
         question = Question(
             around,
             chunk,
             chunk_hash(_common_name(content), chunk),
             self._rng,
             awaited=lambda: want.awaited,
-            hops=hops if content.location is not None else 0,
+            upstream_allowed=content.location is not None,
         )
         while True:
             began = time.perf_counter()
@@ -68,7 +68,7 @@ class Swarm:
                 raise NotNow(f"chunk {chunk} of {content.key}: whoever has it is busy")
             if not isinstance(step, Ask):
                 break
-            offer = self._offer(content, chunk, step, around, hops)
+            offer = self._offer(content, chunk, step, around, question.without())
             if offer is None:
                 question.failed(step.member)
                 continue
@@ -76,30 +76,33 @@ class Swarm:
             question.answered(step.member, offer.answer, offer.alternates)
         yield from self._upstream.offers(content, chunk)
 
-    def _offer(self, content: Content, chunk: int, step: Ask, around: "_Around", hops: int) -> PeerOffer | None:
+    def _offer(
+        self, content: Content, chunk: int, step: Ask, around: "_Around", without: frozenset[str]
+    ) -> PeerOffer | None:
         member = self._peers.gossip.member(step.member)
         if member is None:
             return None
         span = chunk_range(chunk, content.size, self._chunk_size)
-        request = None
-        if step.role is Role.HOME:
-            has_credential = content.location is not None and content.location.authorization is not None
-            request = FetchRequest(content, span, hops - 1, has_credential)
+        failed = without if step.role is Role.HOME else None
         key = around.held_as(step.member)
-        return PeerOffer(self._peers, member, key, _common_name(content), span, request, step.delay)
+        return PeerOffer(self._peers, member, key, _common_name(content), span, failed, step.delay)
 
     def choose(self, content: Content, wanted: int, first: int) -> int:  # noqa: ARG002 -- chance spreads a crowd, places do not
-        """See `Asker.choose`: a chunk that a remembered member has, else any, by chance."""
-        known = self._peers.knowledge.pick(_common_name(content), wanted)
-        return random_bit(wanted, self._rng) if known is None else known
+        """See `Asker.choose`."""
+        return self._peers.knowledge.choose(_common_name(content), wanted)
+
+    def lessee(self, content: str, start: int) -> Member | None:
+        """Whom this node gave leave to fetch a chunk; None: nobody else."""
+        name = self._leases.lessee(content, start)
+        return None if name is None or name == self._peers.gossip.me.name else self._peers.gossip.member(name)
 
     def roster(self) -> Roster:
         """Live members; looked up a few times a second at most."""
         now = time.monotonic()
         if self._roster is None or now >= self._roster_until:
-            me, *others = self._peers.gossip.members()
+            (me, _), *others = self._peers.gossip.members()
             alive = [member for member, state in others if state is MemberState.ALIVE and member.peer_addr]
-            self._roster = Roster.of(me[0], alive)
+            self._roster = roster_of(me, alive, self._roster)
             self._roster_until = now + ROSTER_SECONDS
         return self._roster
 
@@ -118,34 +121,40 @@ class _Around:
     def roster(self) -> Roster:
         return self._swarm.roster()
 
+    def failing(self) -> frozenset[str]:
+        return self._peers.conduct.failing()
+
     def known_holders(self, chunk: int) -> list[str]:
         return self._peers.knowledge.holders(self._name, chunk)
 
-    def whole_holders(self, chunk: int) -> list[str]:
+    def whole_holders(self, chunk: int) -> Iterator[str]:
         return self._holders(chunk, [(key, advertised.whole(key)) for key in _keys(self._content)])
 
-    def stretch_holders(self, chunk: int) -> list[str]:
+    def near_holders(self, chunk: int) -> Iterator[str]:
         offset = chunk * self._chunk_size
         return self._holders(chunk, [(key, advertised.stretch(key, offset)) for key in _keys(self._content)])
 
-    def in_order(self, members: Sequence[str]) -> list[str]:
-        found = [member for name in members if (member := self._peers.gossip.member(name)) is not None]
-        me: Member = self._peers.gossip.me
-        return [member.name for member in self._peers.conduct.order(found, self._name, zone=me.zone)]
+    def lessee(self, chunk: int) -> Member | None:
+        return self._swarm.lessee(self._name, chunk * self._chunk_size)
+
+    def in_order(self, members: Iterable[str], *, across: bool) -> list[str]:
+        gossip = self._peers.gossip
+        found = [member for name in members if (member := gossip.member(name)) is not None]
+        order = self._peers.conduct.order(found, self._name, zone=gossip.me.zone, across=across)
+        return [member.name for member in order]
 
     def held_as(self, member: str) -> ContentKey:
         """Under which key a member said that it holds the content."""
         return self._keys.get(member, self._content.key)
 
-    def _holders(self, chunk: int, texts: Sequence[tuple[ContentKey, str]]) -> list[str]:
-        found: list[str] = []
+    def _holders(self, chunk: int, texts: Sequence[tuple[ContentKey, str]]) -> Iterator[str]:
+        knowledge = self._peers.knowledge
         for key, text in texts:
             for member in self._peers.gossip.holders(key_hash(text)):
                 # What a member said itself, and lately, is worth more than its filter.
-                if self._peers.knowledge.has(self._name, member.name, chunk) is not False:
+                if knowledge.has(self._name, member.name, chunk) is not False:
                     self._keys.setdefault(member.name, key)
-                    found.append(member.name)
-        return found
+                    yield member.name
 
 
 def _keys(content: Content) -> Iterator[ContentKey]:
