@@ -16,7 +16,7 @@ from peerd_gossip.errors import (
     SerfUnavailable,
 )
 from peerd_gossip.member import Member, MembershipEvent, MemberState
-from peerd_gossip.membership import Membership, StaticMembership
+from peerd_gossip.membership import Membership, SerfConfig, SerfMembership, StaticMembership, read_key
 from peerd_gossip.node import Gossip, GossipConfig, GossipStatistics
 from peerd_gossip.replication import Limits
 from peerd_gossip.tls import TlsFiles
@@ -35,9 +35,12 @@ __all__ = [
     "MembershipEvent",
     "MessageRefused",
     "PeerUnavailable",
+    "SerfConfig",
     "SerfError",
+    "SerfMembership",
     "SerfUnavailable",
     "StaticMembership",
     "TlsFiles",
     "key_hash",
+    "read_key",
 ]

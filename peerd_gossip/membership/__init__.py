@@ -6,6 +6,8 @@ some dozens of nodes.
 """
 
 from peerd_gossip.membership.interface import Greeter, Membership, Report
+from peerd_gossip.membership.serf import SerfConfig, SerfMembership
+from peerd_gossip.membership.serf_agent import read_key
 from peerd_gossip.membership.static import StaticMembership
 
-__all__ = ["Greeter", "Membership", "Report", "StaticMembership"]
+__all__ = ["Greeter", "Membership", "Report", "SerfConfig", "SerfMembership", "StaticMembership", "read_key"]
