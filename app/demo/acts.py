@@ -85,15 +85,14 @@ class Act:
 
 
 def pull_in_turn(
-    cluster: Cluster, count: int, registry: Registry, reference: ImageReference, image: Image, platform: Platform
+    cluster: Cluster, registry: Registry, reference: ImageReference, image: Image, platform: Platform
 ) -> Act:
-    """Nodes come one after another, and each pulls the image when it has joined those that have it."""
+    """The image through one node after the other."""
     rows = []
-    for _ in range(count):
-        node = cluster.grow()
+    for node in cluster.nodes:
         rows.append(_measured(node, partial(_pull, node, reference, image, platform)))
         cluster.agree()
-    return Act("An image through each node in turn, as the nodes join", tuple(rows), _sent(registry, image.blobs))
+    return Act("An image through each node in turn", tuple(rows), _sent(registry, image.blobs))
 
 
 def pull_at_once(

@@ -72,7 +72,7 @@ class RunningNode:
 
 
 class Cluster:
-    """Nodes that come one after another; leaving the block ends them, by their pids."""
+    """Nodes that know each other; leaving the block ends them, by their pids."""
 
     def __init__(self, directory: Path, registry_name: str, registry_port: int) -> None:
         self.nodes: list[RunningNode] = []
@@ -88,7 +88,7 @@ class Cluster:
         self._stack.close()
 
     def grow(self) -> RunningNode:
-        """One node more: ready, known to all others, and knowing what they have."""
+        """One node more: ready, and known to all others."""
         number = len(self.nodes) + 1
         name, host = f"node-{number}", f"127.0.0.{number}"
         http, peer, gossip = (f"{host}:{port}" for port in _free_ports(host, 3))
@@ -114,7 +114,6 @@ class Cluster:
         self.nodes.append(node)
         self._until(partial(_is_ready, node), _READY_WITHIN_SECONDS, f"{name} is not ready")
         self._until(self._all_met, _READY_WITHIN_SECONDS, f"{name} and the others do not find each other")
-        self.agree()
         return node
 
     def agree(self) -> None:

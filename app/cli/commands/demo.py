@@ -58,7 +58,9 @@ def command(*, count: int, keep: bool, image_size: int) -> None:
     with tempfile.TemporaryDirectory(prefix="peerd-demo-") as directory, serving(registry):
         console.print(f"Starting {count} nodes and a registry on this machine …")
         with Cluster(Path(directory), _REGISTRY, registry.port) as cluster:
-            found = _play(cluster, count, registry, image_size, platform, console)
+            for _ in range(count):
+                cluster.grow()
+            found = _play(cluster, registry, image_size, platform, console)
             if keep:
                 _keep(cluster.nodes, registry, Path(directory), console)
     if found:
@@ -68,16 +70,14 @@ def command(*, count: int, keep: bool, image_size: int) -> None:
     )
 
 
-def _play(
-    cluster: Cluster, count: int, registry: Registry, image_size: int, platform: Platform, console: Console
-) -> list[str]:
+def _play(cluster: Cluster, registry: Registry, image_size: int, platform: Platform, console: Console) -> list[str]:
     first, second = make_image(image_size, platform), make_image(image_size, platform)
     registry.push(_REPOSITORY, "v1", first)
     registry.push(_REPOSITORY, "v2", second)
     file = Document.of("application/octet-stream", os.urandom(image_size // 4))
     registry.push_blob(file)
     image = f"{_REGISTRY}/{_REPOSITORY}"
-    in_turn = pull_in_turn(cluster, count, registry, ImageReference.parse(f"{image}:v1"), first, platform)
+    in_turn = pull_in_turn(cluster, registry, ImageReference.parse(f"{image}:v1"), first, platform)
     _show(in_turn, console)
     _show(pull_at_once(cluster.nodes, registry, ImageReference.parse(f"{image}:v2"), second, platform), console)
     url = f"http://127.0.0.1:{registry.port}/v2/{_REPOSITORY}/blobs/{file.digest}"
