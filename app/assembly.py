@@ -80,6 +80,8 @@ async def running(
         http = stack.enter_context(bind("--http-addr", settings.http_addr))
         ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
         peer = None if settings.alone else stack.enter_context(bind("--peer-addr", settings.peer_addr))
+        if settings.consent == "upstream":
+            raise DoorError("--consent upstream is not there yet: this node would serve private content to every client")
         certificates = _certificates(settings)
         _warn(settings, metrics)
 
