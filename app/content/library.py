@@ -4,7 +4,6 @@ Owns: finding size and key of a content before its first byte. In order of cost:
 holds, upstream. What may be shared with whom is decided by the key that is chosen here (`key.py`).
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +25,7 @@ from app.content.reader import Reader
 from app.content.resolver import Resolver
 from app.content.single_flight import SingleFlight
 from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
+from app.content.tasks import Tasks
 from app.errors import ContentUnknown
 
 log = logging.getLogger(__name__)
@@ -226,13 +226,13 @@ class Library:
                 await offer.fetch(span, sink)
                 return
 
-        async with asyncio.TaskGroup() as tasks:
-            task = tasks.create_task(passing.drive(fetch))
+        # Not a TaskGroup: that would wrap what is raised by those who read, and hide it from whoever answers for it.
+        async with Tasks() as tasks:
+            tasks.create_task(passing.drive(fetch), name=f"pass on {location}")
             try:
                 yield passing
             finally:
                 passing.close()
-                task.cancel()
 
     async def _changed(self, content: Content) -> None:
         """Upstream has another version: the next client is told of that one."""

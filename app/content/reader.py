@@ -151,7 +151,8 @@ class Reader:
         finally:
             entry.readers -= 1
             entry.last_read = self.cache.clock()
-            if not entry.readers and not entry.present and entry.meta.size:
+            # A chunk's bytes are shown before the chunk is kept: what is still coming in is no empty content.
+            if not entry.readers and not entry.present and entry.meta.size and not self.flights.pending(entry):
                 self.cache.forget(entry)
 
 

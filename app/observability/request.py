@@ -1,7 +1,7 @@
 """One request's story: who answered, under which id, how, and how long it took.
 
 A plain ASGI layer around the application, so that it sees the last byte leave. It writes one line a request, without query
-strings: those hold signatures.
+strings: those hold signatures, also where a URL behind `/blobs/` is escaped as a whole.
 """
 
 import logging
@@ -16,6 +16,9 @@ CORRELATION_HEADER = b"x-ms-peerd-correlationid"
 
 # What is given back in a header and written to the log is bounded and printable.
 _CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+# Where a query begins, escaped or not, once or more often.
+_QUERY = re.compile(rb"\?|%(?:25)*3f", re.IGNORECASE)
 
 log = logging.getLogger("peerd.request")
 
@@ -63,7 +66,7 @@ class RequestStory:
             log.info(
                 "%s %s %d %s after %.3f s",
                 scope["method"],
-                scope["path"],
+                _shown(scope),
                 status,
                 outcome,
                 seconds,
@@ -74,3 +77,9 @@ class RequestStory:
 def correlation_id(scope: MutableMapping[str, Any]) -> str:
     """The id of the request that `scope` describes."""
     return str(scope["peerd.correlation_id"])
+
+
+def _shown(scope: Message) -> str:
+    """The path as it was sent, which has no line breaks, without what signs it."""
+    path: bytes = _QUERY.split(scope["raw_path"], 1)[0]
+    return path.decode("ascii", "backslashreplace")

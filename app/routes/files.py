@@ -56,8 +56,12 @@ async def get_file(
         return Response(status_code=304, headers=headers)
     media_type = stat.media_type or _DEFAULT_TYPE
     if request.method == "HEAD":
-        length = {} if stat.size is None else {"Content-Length": str(stat.size)}
-        return Response(headers={**headers, **length, "Content-Type": media_type})
+        head = Response(headers={**headers, "Content-Type": media_type})
+        if stat.size is None:
+            del head.headers["Content-Length"]  # Starlette's own, of a body that is not sent; and how long it is nobody knows.
+        else:
+            head.headers["Content-Length"] = str(stat.size)
+        return head
     async with AsyncExitStack() as stack:
         requested = parse_range(range_) if if_range_holds(if_range, etag, stat.last_modified) else None
         size, ranges = stat.size, None
