@@ -55,7 +55,17 @@ from app.swarm.peers import Peers
 from app.swarm.ranking import Conduct
 from app.swarm.swarm import Swarm
 from app.upstream import Proxies, RegistryNames, UpstreamConfig, UpstreamSource
-from peerd_gossip import Gossip, GossipConfig, Member, StaticMembership, key_hash
+from peerd_gossip import (
+    Gossip,
+    GossipConfig,
+    Member,
+    Membership,
+    SerfConfig,
+    SerfMembership,
+    StaticMembership,
+    key_hash,
+    read_key,
+)
 from peerd_gossip import TlsFiles as GossipTls
 
 log = logging.getLogger("peerd")
@@ -81,7 +91,9 @@ async def running(
         ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
         peer = None if settings.alone else stack.enter_context(bind("--peer-addr", settings.peer_addr))
         if settings.consent == "upstream":
-            raise DoorError("--consent upstream is not there yet: this node would serve private content to every client")
+            raise DoorError(
+                "--consent upstream is not there yet: this node would serve private content to every client"
+            )
         certificates = _certificates(settings)
         _warn(settings, metrics)
 
@@ -251,8 +263,24 @@ async def _gossip(stack: AsyncExitStack, settings: Settings, peer_port: int) -> 
         tls=GossipTls(tls.ca, tls.cert, tls.key) if tls else None,
         fp_rate=settings.filter_fp_rate,
     )
-    return await stack.enter_async_context(
-        Gossip.running(config, StaticMembership([str(address) for address in settings.join_addresses]))
+    return await stack.enter_async_context(Gossip.running(config, _membership(settings)))
+
+
+def _membership(settings: Settings) -> Membership:
+    """Who tells which members there are."""
+    join = [str(address) for address in settings.join_addresses]
+    if settings.membership != "serf":
+        return StaticMembership(join)  # names among them are asked again: that is all that `dns` means
+    rpc = settings.serf_rpc_addr
+    return SerfMembership(
+        SerfConfig(
+            join=join,
+            bind=str(settings.serf_bind),
+            advertise=settings.advertise_host,
+            key=read_key(settings.serf_key_file) if settings.serf_key_file else None,
+            state=settings.cache_dir / "serf",
+            rpc_addr=str(rpc) if rpc else None,
+        )
     )
 
 
