@@ -37,6 +37,15 @@ class Problem(BaseModel):
     advice: Annotated[str | None, Field(description="What to do about it, where something can be done.")] = None
 
 
+class LoggedError(BaseModel):
+    """A line of the log. Lines that say the same are one."""
+
+    model_config = ConfigDict(frozen=True)
+    at: Annotated[AwareDatetime, Field(description="When it was last written, in UTC.")]
+    message: Annotated[str, Field(description="What is wrong, without credentials and signatures.")]
+    count: Annotated[int, Field(description="How often it was written.", ge=1)]
+
+
 class Doors(BaseModel):
     """The addresses it listens on, as host and port; null for a door that is shut."""
 
@@ -84,22 +93,15 @@ class MemberCounts(BaseModel):
     left: Annotated[int, Field(description="Said goodbye.", ge=0)]
 
 
-class Member(BaseModel):
-    """One member, as this node sees it."""
+class MemberLoad(BaseModel):
+    """What a member holds now, and has moved since its start."""
 
     model_config = ConfigDict(frozen=True)
-    name: Annotated[str, Field(description="Its name in the cluster.")]
-    zone: Annotated[str | None, Field(description="Its zone.")]
-    state: Annotated[Literal["alive", "failed", "left"], Field(description="Whether it is there.")]
-    me: Annotated[bool, Field(description="Whether it is this node.")]
-    peer_address: Annotated[str | None, Field(description="Host and port of its peer door, as far as known.")]
-    gossip_address: Annotated[str | None, Field(description="Host and port of its gossip door, as far as known.")]
-    version: Annotated[str | None, Field(description="Of its peerd, as far as known.")]
-    keys: Annotated[int, Field(description="Keys in its filter, by the filter's own count.", ge=0)]
-    round_trip_seconds: Annotated[
-        float | None,
-        Field(description="A round trip to it, as last measured; null for this node and before the first.", ge=0.0),
-    ]
+    cache_used_bytes: Annotated[int, Field(description="In use.", ge=0)]
+    cache_quota_bytes: Annotated[int, Field(description="May be used.", ge=0)]
+    served: BytesBySource
+    received: ReceivedBytes
+    uploaded: Annotated[int, Field(description="Sent to other members.", ge=0)]
 
 
 class Content(BaseModel):
@@ -164,7 +166,9 @@ class PreheatNode(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: Annotated[str, Field(description="The node.")]
     state: Annotated[Literal["waiting", "running", "finished", "failed"], Field(description="How it stands.")]
-    done_bytes: Annotated[int, Field(description="Held and, where there is a digest, verified.", ge=0)]
+    done_bytes: Annotated[
+        int, Field(description="Held; when the node has finished, verified too where there is a digest.", ge=0)
+    ]
     total_bytes: Annotated[int | None, Field(description="To be held; null before it is known.", ge=0)]
     error: Annotated[str | None, Field(description="Why it failed, and what to do.")]
 
@@ -222,11 +226,28 @@ class Bytes(BaseModel):
     uploaded: Annotated[int, Field(description="Sent to other members.", ge=0)]
 
 
-class MemberList(BaseModel):
-    """The members of the cluster, by name."""
+class Member(BaseModel):
+    """One member, as this node sees it."""
 
     model_config = ConfigDict(frozen=True)
-    members: Annotated[list[Member], Field(description="This node included.")]
+    name: Annotated[str, Field(description="Its name in the cluster.")]
+    zone: Annotated[str | None, Field(description="Its zone.")]
+    state: Annotated[Literal["alive", "failed", "left"], Field(description="Whether it is there.")]
+    me: Annotated[bool, Field(description="Whether it is this node.")]
+    peer_address: Annotated[str | None, Field(description="Host and port of its peer door, as far as known.")]
+    gossip_address: Annotated[str | None, Field(description="Host and port of its gossip door, as far as known.")]
+    version: Annotated[str | None, Field(description="Of its peerd, as far as known.")]
+    keys: Annotated[int, Field(description="Keys in its filter, by the filter's own count.", ge=0)]
+    round_trip_seconds: Annotated[
+        float | None,
+        Field(description="A round trip to it, as last measured; null for this node and before the first.", ge=0.0),
+    ]
+    load: Annotated[
+        MemberLoad | None,
+        Field(
+            description="What it holds and has moved, as it last said. Other members are asked only as long as somebody listens to `/api/v1/events`; null of one that was not asked or did not answer."
+        ),
+    ] = None
 
 
 class ContentList(BaseModel):
@@ -245,14 +266,6 @@ class TransferList(BaseModel):
     transfers: Annotated[
         list[Transfer], Field(description="Those that run, oldest first, then a few that ended lately.")
     ]
-
-
-class MembersEvent(BaseModel):
-    """A member came, went or changed."""
-
-    model_config = ConfigDict(frozen=True)
-    event: Annotated[Literal["members"], Field(description="The event's name.")]
-    data: MemberList
 
 
 class TransfersEvent(BaseModel):
@@ -321,6 +334,21 @@ class Status(BaseModel):
             description="Bytes sent to this node's clients, less the bytes this node took from upstream. Negative on a node that fetched for others; the sum over all nodes is what the cluster saved."
         ),
     ]
+    recent_errors: Annotated[
+        list[LoggedError],
+        Field(
+            description="The last warnings and errors of the node's log, as far as `--log-level` lets them be written; the newest first.",
+            max_length=20,
+            validate_default=True,
+        ),
+    ] = []
+
+
+class MemberList(BaseModel):
+    """The members of the cluster, by name."""
+
+    model_config = ConfigDict(frozen=True)
+    members: Annotated[list[Member], Field(description="This node included.")]
 
 
 class StatusEvent(BaseModel):
@@ -329,6 +357,14 @@ class StatusEvent(BaseModel):
     model_config = ConfigDict(frozen=True)
     event: Annotated[Literal["status"], Field(description="The event's name.")]
     data: Status
+
+
+class MembersEvent(BaseModel):
+    """A member came, went or changed."""
+
+    model_config = ConfigDict(frozen=True)
+    event: Annotated[Literal["members"], Field(description="The event's name.")]
+    data: MemberList
 
 
 class Event(RootModel[Union[StatusEvent, MembersEvent, TransfersEvent]]):

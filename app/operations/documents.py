@@ -5,7 +5,7 @@ Owns: what of another member's document is believed. Every reader raises ValueEr
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast, get_args
 
 from app.content.digest import Digest
@@ -192,3 +192,28 @@ class BringProgress:
             raise ValueError("not a node's progress")
         total = None if fields.get("total") is None else _count(fields, "total")
         return cls(cast("BringState", state), _count(fields, "done"), total, error, frozenset(brought))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a node holds now, and what it has moved since its start. All in bytes."""
+
+    cache_used: int
+    cache_quota: int
+    served_cache: int
+    served_containerd: int
+    served_peer: int
+    served_upstream: int
+    received_peer: int
+    received_upstream: int
+    uploaded: int
+
+    def to_json(self) -> bytes:
+        """As it is sent."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        said = _fields(text)
+        return cls(**{one.name: _count(said, one.name) for one in fields(cls)})

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.operations.documents import BringOrder, BringProgress, Forgotten, PurgeOrder
+from app.operations.documents import BringOrder, BringProgress, Forgotten, Load, PurgeOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class Others(Protocol):
     async def progress(self, name: str, identity: str) -> BringProgress:
         """How far an order is that the member was given."""
 
+    async def load(self, name: str) -> Load:
+        """What a member holds and has moved."""
+
 
 class Alone:
     """There is nobody else."""
@@ -47,5 +50,9 @@ class Alone:
         raise LookupError(name)
 
     async def progress(self, name: str, identity: str) -> BringProgress:  # noqa: ARG002
+        """Nobody can be asked."""
+        raise LookupError(name)
+
+    async def load(self, name: str) -> Load:
         """Nobody can be asked."""
         raise LookupError(name)

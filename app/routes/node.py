@@ -9,7 +9,9 @@ from app.content.cache import ChunkCache
 from app.content.library import Library
 from app.content.manifests import Manifests
 from app.observability.metrics import Metrics
+from app.observability.recent_errors import RecentErrors
 from app.observability.transfers import Transfers
+from app.operations.loads import Loads
 from app.operations.preheat import Preheats
 from app.operations.purge import Purges
 from app.server.certificates import Certificates
@@ -28,6 +30,8 @@ class Node:
     manifests: Manifests
     purges: Purges
     preheats: Preheats
+    loads: Loads
+    recent_errors: RecentErrors
     transfers: Transfers
     metrics: Metrics
     gossip: Gossip | None

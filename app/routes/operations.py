@@ -18,6 +18,8 @@ from app.routes.node import node_of
 from app.routes.snapshots import content_of, members_of, preheat_of, purge_of, status_of, transfers_of
 
 EVENT_SECONDS = 1.0
+RETRY_MILLISECONDS = 2000
+"""After which a browser whose connection broke connects again."""
 
 
 async def get_health(_request: Request) -> Response:
@@ -77,17 +79,19 @@ async def stream_events(request: Request) -> Response:
 
     async def events() -> AsyncIterator[str]:
         sent: dict[str, str] = {}
-        while node.state != "draining":
-            for name, snapshot in (
-                ("status", status_of(node)),
-                ("members", members_of(node)),
-                ("transfers", transfers_of(node)),
-            ):
-                data = json.dumps(snapshot.model_dump(mode="json"), separators=(",", ":"))
-                if sent.get(name) != data:
-                    sent[name] = data
-                    yield f"event: {name}\ndata: {data}\n\n"
-            await asyncio.sleep(EVENT_SECONDS)
+        yield f"retry: {RETRY_MILLISECONDS}\n\n"
+        with node.loads.watched():
+            while node.state != "draining":
+                for name, snapshot in (
+                    ("status", status_of(node)),
+                    ("members", members_of(node)),
+                    ("transfers", transfers_of(node)),
+                ):
+                    data = json.dumps(snapshot.model_dump(mode="json"), separators=(",", ":"))
+                    if sent.get(name) != data:
+                        sent[name] = data
+                        yield f"event: {name}\ndata: {data}\n\n"
+                await asyncio.sleep(EVENT_SECONDS)
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 

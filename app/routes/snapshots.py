@@ -11,9 +11,11 @@ from app.api.models import (
     Cache,
     Content,
     Doors,
+    LoggedError,
     Member,
     MemberCounts,
     MemberList,
+    MemberLoad,
     Preheat,
     PreheatNode,
     Purge,
@@ -27,15 +29,16 @@ from app.api.models import Node as NodeFacts
 from app.content.entry import Entry
 from app.content.source import SourceKind
 from app.operations import preheat as preheats
+from app.operations.documents import Load
+from app.operations.loads import load_of
 from app.operations.purge import NodePurge
 from app.routes.node import Node
 
 
 def status_of(node: Node) -> Status:
     """The node itself."""
-    settings, metrics = node.settings, node.metrics
-    served = {kind: int(counter._value.get()) for kind, counter in metrics.served.items()}  # noqa: SLF001 -- no public way
-    received = {kind: int(counter._value.get()) for kind, counter in metrics.received.items()}  # noqa: SLF001
+    settings = node.settings
+    load = member_load_of(load_of(node.cache, node.metrics))
     by_state = Counter(member.state for member in members_of(node).members)
     return Status(
         node=NodeFacts(
@@ -54,14 +57,14 @@ def status_of(node: Node) -> Status:
             contents=len(node.cache),
             chunks=node.cache.chunks,
         ),
-        bytes=Bytes(
-            served=_by_source(served),
-            received=ReceivedBytes(peer=received[SourceKind.PEER], upstream=received[SourceKind.UPSTREAM]),
-            uploaded=int(metrics.uploaded._value.get()),  # noqa: SLF001
-        ),
+        bytes=Bytes(served=load.served, received=load.received, uploaded=load.uploaded),
         members=MemberCounts(alive=by_state["alive"], failed=by_state["failed"], left=by_state["left"]),
         transfers=len(node.transfers),
-        saved_upstream_bytes=sum(served.values()) - received[SourceKind.UPSTREAM],
+        saved_upstream_bytes=sum(load.served.model_dump().values()) - load.received.upstream,
+        recent_errors=[
+            LoggedError(at=datetime.fromtimestamp(one.at, UTC), message=one.message, count=one.count)
+            for one in node.recent_errors.newest_first()
+        ],
     )
 
 
@@ -69,10 +72,27 @@ def _by_source(counts: Mapping[SourceKind, int]) -> BytesBySource:
     return BytesBySource(**{kind.value: count for kind, count in counts.items()})
 
 
+def member_load_of(load: Load) -> MemberLoad:
+    """What a member holds and has moved."""
+    return MemberLoad(
+        cache_used_bytes=load.cache_used,
+        cache_quota_bytes=load.cache_quota,
+        served=BytesBySource(
+            cache=load.served_cache,
+            containerd=load.served_containerd,
+            peer=load.served_peer,
+            upstream=load.served_upstream,
+        ),
+        received=ReceivedBytes(peer=load.received_peer, upstream=load.received_upstream),
+        uploaded=load.uploaded,
+    )
+
+
 def members_of(node: Node) -> MemberList:
     """The members that it knows, itself included."""
-    settings = node.settings
-    if node.gossip is None:
+    settings, gossip = node.settings, node.gossip
+    own = member_load_of(load_of(node.cache, node.metrics))
+    if gossip is None:
         alone = Member(
             name=settings.node_name,
             zone=settings.zone or None,
@@ -83,25 +103,28 @@ def members_of(node: Node) -> MemberList:
             version=node.version,
             keys=0,
             round_trip_seconds=None,
+            load=own,
         )
         return MemberList(members=[alone])
-    gossip = node.gossip
-    return MemberList(
-        members=[
+    members = []
+    for member, state in gossip.members():
+        me = member.name == gossip.me.name
+        known = node.loads.of(member.name)
+        members.append(
             Member(
                 name=member.name,
                 zone=member.zone or None,
                 state=state.value,
-                me=member.name == gossip.me.name,
+                me=me,
                 peer_address=member.peer_addr or None,
                 gossip_address=member.gossip_addr or None,
                 version=member.version or None,
                 keys=gossip.keys_held_by(member),
                 round_trip_seconds=gossip.round_trip_estimate(member),
+                load=own if me else member_load_of(known) if known is not None else None,
             )
-            for member, state in gossip.members()
-        ]
-    )
+        )
+    return MemberList(members=members)
 
 
 def content_of(entry: Entry) -> Content:

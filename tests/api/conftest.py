@@ -21,7 +21,7 @@ import app.api
 import app.routes
 
 ROOT = Path(__file__).parents[2]
-STOOD_IN = ("mirror", "files", "operations")
+STOOD_IN = ("mirror", "files", "operations", "page")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ class Call:
 
 @dataclass
 class Handlers:
-    """Stand-ins for app.routes.mirror, files and operations. They note each call and answer with `answers[handler]`."""
+    """Stand-ins for app.routes.mirror, files, operations and page. They note each call and answer with `answers[handler]`."""
 
     calls: list[Call] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)

@@ -35,6 +35,7 @@ ROUTES = {
     "/docs/assets/{file}": {"get"},
     "/openapi.json": {"get"},
     "/": {"get"},
+    "/page/{file}": {"get"},
     "/api/v1/status": {"get"},
     "/api/v1/members": {"get"},
     "/api/v1/contents": {"get"},

@@ -62,7 +62,8 @@ READS = [
 ]
 
 GETS = [
-    ("/", "operations.get_page", {}),
+    ("/", "page.get_page", {}),
+    ("/page/page.css", "page.get_page_asset", {"file": "page.css"}),
     ("/metrics/prometheus", "operations.get_metrics", {"accept": "text/html"}),
     ("/api/v1/status", "operations.get_status", {}),
     ("/api/v1/members", "operations.list_members", {}),

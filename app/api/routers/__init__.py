@@ -5,8 +5,8 @@
 
 from fastapi import APIRouter
 
-from app.api.routers import docs, files, mirror, operations
+from app.api.routers import docs, files, mirror, operations, page
 
 __all__ = ["routers"]
 
-routers: list[APIRouter] = [mirror.router, files.router, operations.router, docs.router]
+routers: list[APIRouter] = [mirror.router, files.router, operations.router, page.router, docs.router]

@@ -31,12 +31,6 @@ async def get_metrics(request: Request, accept: Annotated[str | None, Header()] 
     return await operations.get_metrics(request, accept=accept)
 
 
-@router.api_route("/", methods=["GET"], response_model=None)
-async def get_page(request: Request) -> Response:
-    """The live page."""
-    return await operations.get_page(request)
-
-
 @router.api_route("/api/v1/status", methods=["GET"], response_model=Status)
 async def get_status(request: Request) -> Status | Response:
     """This node."""
