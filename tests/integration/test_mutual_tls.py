@@ -73,11 +73,11 @@ def received(node: Node, target: str, tls: ssl.SSLContext | None) -> bytes:
     request = f"GET {target} HTTP/1.1\r\nHost: peer\r\nRange: bytes=0-999\r\nConnection: close\r\n\r\n".encode()
     got = b""
     try:
-        with socket.create_connection((node.host, node.peer_port), timeout=20) as plain:
-            with tls.wrap_socket(plain) if tls is not None else plain as connection:
-                connection.sendall(request)
-                while piece := connection.recv(65536):
-                    got += piece
+        plain = socket.create_connection((node.host, node.peer_port), timeout=20)
+        with plain, tls.wrap_socket(plain) if tls is not None else plain as connection:
+            connection.sendall(request)
+            while piece := connection.recv(65536):
+                got += piece
     except (ssl.SSLError, ConnectionError):
         pass
     return got

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tests.support.program import Program
 from tests.support.wire import Reply, Wire
 
 INSECURE = ("--insecure-peers",)
+SETTLED_SECONDS = 1.0
+"""Several times as long as a member waits before it tells others what it holds by now."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,21 @@ def running_alone(folder: Path, *options: str) -> Iterator[Node]:
 
 
 def wait_until_agreed(nodes: Sequence[Node]) -> None:
-    """Until each node knows as many keys of every other as that one has itself."""
+    """Until each node knows as many keys of every other as that one has itself, and goes on to for a while.
 
-    def agreed() -> bool:
-        views = [node.members() for node in nodes]
-        own = {name: member["keys"] for view in views for name, member in view.items() if member["me"]}
-        return all(member["keys"] == own.get(name) for view in views for name, member in view.items())
+    For a while, because a key that replaces another changes no count: what was proved takes the place of what was claimed.
+    """
+    last: list[dict[str, int]] = []
+    since = time.monotonic()
 
-    nodes[0].program.wait_until(agreed, "told what all hold")
+    def settled() -> bool:
+        nonlocal last, since
+        views = [{name: member["keys"] for name, member in node.members().items()} for node in nodes]
+        if views != last:
+            last, since = views, time.monotonic()
+        return all(view == views[0] for view in views) and time.monotonic() - since > SETTLED_SECONDS
+
+    nodes[0].program.wait_until(settled, "told what all hold")
 
 
 def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
@@ -140,8 +150,10 @@ def is_ready(host: str, port: int) -> bool:
 
 def end_node(node: Node) -> None:
     """End it, which a test may have done; whatever was asked of it, it made no mistake of its own."""
-    if node.program.runs:
-        assert node.program.end() == 0, node.program.tail()
+    ran = node.program.runs
+    code = node.program.end()
+    if ran:
+        assert code == 0, node.program.tail()
     log = node.program.log.read_text(errors="replace")
     before, found, after = log.partition("Traceback (most recent call last)")
     if found:
