@@ -220,6 +220,8 @@ class GrpcTransport:
             answer = await self._channel(address, name).unary_unary(GREET)(greeting, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise PeerUnavailable(f"{name or 'a node'} at {address}: {error.code().name}, {error.details()}") from error
+        except GossipUnavailable as error:  # our certificates are just being replaced
+            raise PeerUnavailable(f"{name or 'a node'} at {address} can not be asked: {error}") from error
         self.counters.bytes_sent += len(greeting)
         self.counters.bytes_received += len(answer)
         return decode_roster(answer)
@@ -247,6 +249,8 @@ class GrpcTransport:
             log.debug("no conversation with %s: %r", member.name, error)
         except MessageRefused as refusal:
             self.counters.refuse(refusal.reason)
+        except Exception:  # a fault of ours must not end the conversations with all others
+            log.exception("the conversation with %s failed", member.name)
         finally:
             call.cancel()
             self._shut_until[member.id] = time.monotonic() + REOPEN_S

@@ -393,7 +393,7 @@ class Replica:
             if mine is None or mine <= stamp:
                 continue
             steps = self._store.since(stamp, mine)
-            if steps is not None:
+            if steps is not None and 8 * keys_of(steps) <= self._limits.answer_bytes:
                 deltas += steps
                 size += 8 * keys_of(steps) + 32 * len(steps)
             else:

@@ -65,7 +65,7 @@ class IndexAgainstItsFilters(RuleBasedStateMachine):
 
     @invariant()
     def it_answers_as_the_filters_do(self) -> None:
-        for key in UNIVERSE[::7]:
+        for key in UNIVERSE[::12]:
             found = self.index.holders(key)
             assert len(found) == len(set(found))
             assert set(found) == {member for member, bloom in self.blooms.items() if bloom.may_hold(key)}
@@ -78,7 +78,47 @@ class IndexAgainstItsFilters(RuleBasedStateMachine):
 
 
 TestIndexAgainstItsFilters = IndexAgainstItsFilters.TestCase
-TestIndexAgainstItsFilters.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestIndexAgainstItsFilters.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+class TableInTheMiddleOfAPass(RuleBasedStateMachine):
+    """A table that makes its passes a hundred rows at a time, so that everything happens in the middle of one."""
+
+    @initialize()
+    def start(self) -> None:
+        self.table = RowTable(10, rows_at_once=100)
+        self.blooms: dict[MemberId, Bloom] = {}
+
+    @rule(some=st.lists(members, unique=True, min_size=1, max_size=FRESH_MAX + 3), seed=st.integers(0, 1000))
+    def filters_come(self, some: list[MemberId], seed: int) -> None:
+        rng = random.Random(seed)
+        new = {member: Bloom.of(rng.sample(UNIVERSE, rng.randrange(20)), 10) for member in some}
+        self.blooms |= new
+        self.table.put(new.items())
+
+    @rule(member=members, keys=keys)
+    def bits_come(self, member: MemberId, keys: list[int]) -> None:
+        if member in self.blooms:
+            self.table.add(member, self.blooms[member].apply(keys, ()))
+
+    @rule(member=members)
+    def a_member_goes(self, member: MemberId) -> None:
+        self.blooms.pop(member, None)
+        self.table.drop(member)
+
+    @invariant()
+    def it_answers_as_the_filters_do(self) -> None:
+        for key in UNIVERSE[::12]:
+            found = self.table.find(probes(key))
+            assert sorted(found) == sorted(member for member, bloom in self.blooms.items() if bloom.may_hold(key))
+
+    @invariant()
+    def few_are_asked_by_themselves_unless_a_pass_is_on_its_way(self) -> None:
+        assert self.table._pass is not None or len(self.table._fresh) <= FRESH_MAX
+
+
+TestTableInTheMiddleOfAPass = TableInTheMiddleOfAPass.TestCase
+TestTableInTheMiddleOfAPass.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 
 
 def test_columns_are_turned_right_in_lanes_far_apart() -> None:
