@@ -112,6 +112,23 @@ def test_an_unknown_route_is_a_problem_document(node: Node) -> None:
         assert problem(node.ask(path))["status"] == 404
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/v2/%00/blobs/x", "/v2/%ff%fe/manifests/latest", "/v2/a/manifests/", "/v2/a/blobs/", "/v2/a/manifests/%0a"),
+        *("/v2/..%2f..%2fetc/manifests/x", "/v2/a/blobs/sha256:%00", "/v2/a/manifests/x?ns=%ff", "/v2/a/manifests/x?ns=[::"),
+        *("/blobs", "/blobs/", "/blobs/%ff", "/blobs/%00", "/blobs/http%3A%2F%2F%00", "/blobs/http://%31%32%37.0.0.1/x"),
+        *("/blobs/http://127.0.0.1:0/", "/blobs/http://[::1%25lo]/x", "/blobs/http://[v1.x]/", "/blobs/http://xn--/x"),
+        *("/blobs/http://a..b/x", "/blobs/http://" + "a" * 300 + "/x", "/blobs/http://0x7f.1/x", "/blobs/http://127.1/x"),
+        *("/api/v1/contents?limit=abc", "/api/v1/contents?limit=-1", "/api/v1/preheat/nothing", "/%00", "/%ff", "//", "/."),
+    ],
+)  # fmt: skip
+def test_nothing_that_is_asked_is_a_mistake_of_ours(node: Node, target: str) -> None:
+    for method in ("GET", "HEAD"):
+        reply = node.ask(target, method=method, headers={"Range": "bytes=0-0"})
+        assert 400 <= reply.status < 500 or reply.status == 502, (reply.status, bytes(reply.body))
+
+
 # Upstream's own word
 
 

@@ -57,6 +57,10 @@ class Hosts:
         )
         return Claim(f"sha256:{hexadecimal}", true, honest, liar)
 
+    def lies_told(self, claim: Claim) -> int:
+        """How often the liar was asked for it by URL."""
+        return len(self._liar.asked_for(_storage_path(claim.digest.removeprefix("sha256:"))))
+
     def claim_manifest(self, true: bytes, lie: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(true).hexdigest()}"
         for host, data in ((self._honest, true), (self._liar, lie)):
@@ -171,6 +175,7 @@ def test_a_small_lie_is_no_success_at_all(nodes: list[Node], hosts: Hosts) -> No
     for node in nodes:
         assert node.ask(by_ns.liar).status == 404
         assert node.ask(by_url.liar).status == 502
+    assert hosts.lies_told(by_url) <= 4 * len(nodes), "a lie is not fetched again and again"
     for node in nodes:
         assert node.ask(by_ns.honest).body == by_ns.true
         assert node.ask(by_url.honest).body == by_url.true

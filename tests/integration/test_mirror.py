@@ -12,7 +12,7 @@ from tests.support.nodes import Node, running_alone, wait_until_agreed
 from tests.support.origin import Origin, always, file
 from tests.support.ports import free_port
 from tests.support.wire import Reply
-from tests.upstream.conversation import Asked, Script, Wire, response
+from tests.upstream.conversation import Asked, Script, Wire, part, response
 
 pytestmark = [pytest.mark.xdist_group("conversations")]
 
@@ -199,6 +199,18 @@ def test_whatever_upstream_answers_is_a_404_that_sends_the_client_there_by_itsel
     assert reply.status == 404
     assert code_of(reply) in {"BLOB_UNKNOWN", "MANIFEST_UNKNOWN", "DENIED", "UNAVAILABLE"}
     assert node.ask(path, method="HEAD").status == 404
+
+
+def test_a_blob_whose_first_byte_does_not_come_is_404_in_time(node: Node, origin: Origin) -> None:
+    data = made.content("no first byte", 100_000)
+    path = f"/v2/team/app/blobs/{made.digest_of(data)}"
+
+    async def script(asked: Asked, wire: Wire) -> None:
+        await (wire.send(part(data, asked)) if asked.headers.get("range") == "bytes=0-0" else wire.gone())
+
+    origin.at(path, script)
+    assert node.ask(path).status == 404
+    assert node.ask(path, method="HEAD").headers["content-length"] == "100000", "upstream does say what it has"
 
 
 def test_a_manifest_that_is_not_what_its_digest_says_is_404(node: Node, origin: Origin) -> None:
