@@ -215,7 +215,7 @@ def _heart(
     catalogues: list[Catalogue] = [store] if peers is None else [store, peers]
     asker: Asker = InOrder([store, upstream])
     delegate: HomeOfNames | Nobody = Nobody()
-    leases = Leases(time.monotonic)
+    leases = Leases()
     if peers is not None:
         asker = swarm = Swarm(
             peers, [store], upstream, leases, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics

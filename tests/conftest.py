@@ -12,6 +12,8 @@ from tests.support.nodes import Node, running_nodes
 from tests.support.origin import Origin
 from tests.support.program import RUNNING
 from tests.support.registry import Registry, running_registry
+from tests.support.tables import figures as figures
+from tests.support.tables import pytest_terminal_summary as pytest_terminal_summary
 
 Cluster = Callable[..., list[Node]]
 

@@ -1,5 +1,6 @@
 """What a tag or a URL stands for now: asked of upstream, believed for a while, and remembered for when upstream is away."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,6 +16,10 @@ from app.content.source import Catalogue
 from app.errors import ContentUnknown, UpstreamUnavailable
 
 log = logging.getLogger(__name__)
+
+UPSTREAM_PATIENCE_SECONDS = 2.0
+"""How long upstream's word is waited for where somebody remembers what it said before: less than `--mirror-timeout`, so that a
+registry whose packets are dropped does as little harm as one that refuses them."""
 
 UPSTREAM_AWAY_SECONDS = 5.0
 """How long what was remembered is answered at once after upstream could not be reached, before it is tried again."""
@@ -64,25 +69,36 @@ class Resolver:
             raise ContentUnknown(
                 "what a name stands for is upstream's to say, and this node asks none (--no-pull-through)"
             )
+        asking = asyncio.get_running_loop().create_task(_answer(ask), name=f"ask upstream for {name.identity}")
         try:
-            found = replace(await ask(), seen_at=self._wall_clock())
+            done, _ = await asyncio.wait({asking}, timeout=UPSTREAM_PATIENCE_SECONDS)
+            if not done:
+                silent = UpstreamUnavailable(f"upstream says nothing for {UPSTREAM_PATIENCE_SECONDS:g} s")
+                remembered = await self._from_memory(name, silent)
+                if remembered is not None:
+                    return remembered
+            found = replace(await asking, seen_at=self._wall_clock())
         except ContentUnknown:
             await self.forget(name)
             raise
         except UpstreamUnavailable as error:
-            return await self._from_memory(name, error)
+            remembered = await self._from_memory(name, error)
+            if remembered is None:
+                raise
+            return remembered
+        finally:
+            asking.cancel()
         await self._remember(name, found)
         return found
 
-    async def _from_memory(self, name: Name, away: UpstreamUnavailable) -> Resolution:
-        """What was remembered here or elsewhere, while upstream is away."""
+    async def _from_memory(self, name: Name, away: UpstreamUnavailable) -> Resolution | None:
+        """What was remembered here or elsewhere, while upstream is away; None where nobody does."""
         remembered = self._table.get(name)
         if remembered is None:
             remembered = await self._ask_others(name)
-        if remembered is None:
-            raise away
-        log.warning("%s; answered from what is remembered", away)
-        await self._believed.set(name.identity, remembered, ttl=min(self._ttl_seconds, UPSTREAM_AWAY_SECONDS))
+        if remembered is not None:
+            log.warning("%s; answered from what is remembered", away)
+            await self._believed.set(name.identity, remembered, ttl=min(self._ttl_seconds, UPSTREAM_AWAY_SECONDS))
         return remembered
 
     async def _ask_others(self, name: Name) -> Resolution | None:
@@ -116,3 +132,7 @@ class Resolver:
     async def disbelieve(self, name: Name) -> None:
         """Upstream is asked at the next occasion; until it answers, what was remembered still is."""
         await self._believed.delete(name.identity)
+
+
+async def _answer(ask: Callable[[], Awaitable[Resolution]]) -> Resolution:
+    return await ask()

@@ -121,6 +121,11 @@ class Metrics:
             "When this node's certificate ends, in seconds since the epoch; 0 without one.",
             registry=registry,
         )
+        self.tasks = Gauge(
+            "peerd_tasks",
+            "Tasks on the event loop; what grows and does not shrink when nobody asks leaks.",
+            registry=registry,
+        )
         self.node_door_exposed = Gauge(
             "peerd_node_door_exposed", "1 where --http-addr can be reached from other hosts.", registry=registry
         )

@@ -4,13 +4,21 @@ import { byId, make, renew, setText } from "./dom.js";
 import { bytes, plural, share } from "./format.js";
 import { split, total } from "./sources.js";
 
+const SHOWN_MAX = 100;
 const STATES = { alive: "alive", failed: "failed", left: "left" };
 const before = new Map();
 
 export function members(list) {
   announce(list);
-  setText(byId("members-count"), plural(list.length, "member"));
-  renew(byId("members"), rows(list), (row) => row.key, create, update);
+  const shown = list.length > SHOWN_MAX ? worthShowing(list) : list;
+  setText(byId("members-count"), plural(list.length, "member") + (shown.length < list.length ? `, ${shown.length} shown` : ""));
+  renew(byId("members"), rows(shown), (row) => row.key, create, update);
+}
+
+// Of very many: those that are not well, this node, and some more.
+function worthShowing(list) {
+  const weight = (member) => (member.state === "failed" ? 0 : member.me ? 1 : member.state === "left" ? 3 : 2);
+  return [...list].sort((one, other) => weight(one) - weight(other)).slice(0, SHOWN_MAX);
 }
 
 function rows(list) {

@@ -58,7 +58,9 @@ async def get_file(
     if request.method == "HEAD":
         head = Response(headers={**headers, "Content-Type": media_type})
         if stat.size is None:
-            del head.headers["Content-Length"]  # Starlette's own, of a body that is not sent; and how long it is nobody knows.
+            del head.headers[
+                "Content-Length"
+            ]  # Starlette's own, of a body that is not sent; and how long it is nobody knows.
         else:
             head.headers["Content-Length"] = str(stat.size)
         return head

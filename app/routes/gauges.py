@@ -1,5 +1,7 @@
 """Metrics that are read from the node when they are asked for, rather than counted as things happen."""
 
+import asyncio
+
 from app.routes.node import Node
 from peerd_gossip import MemberState
 
@@ -8,6 +10,7 @@ def refresh(node: Node) -> None:
     """Bring gauges, and counters that gossip keeps, up to what they are now."""
     metrics = node.metrics
     metrics.cache_bytes.set(node.cache.used_bytes)
+    metrics.tasks.set(len(asyncio.all_tasks()))
     if node.certificates is not None:
         node.certificates.refresh()
         metrics.certificate_expiry.set(node.certificates.expires_at)

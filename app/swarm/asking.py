@@ -4,15 +4,17 @@ In the order of what it costs the cluster:
 
 1. Members of this zone that are known, by their bit fields, to have the chunk; then those that hold the content whole.
 2. The home of this zone. A home does not fetch for others: it gives the first who asks *leave* to go one step further, and
-   sends everybody else to that one.
+   sends everybody else to that one, its *lessee*.
 3. Who has leave of its zone's home crosses the border: members of other zones that have the chunk, then the home of all.
 4. Who has leave of the home of all asks members that may hold it nevertheless: the chunk's home before this member came, and
    members that hold something near it. Then upstream.
 5. Upstream also when every home that was tried failed: a pull never fails because of us.
 
 A busy member does not queue: it names *alternates*, members that it lately gave the chunk to. A few of them are followed. What
-nobody waits for is put back after that, and another chunk is taken; for what a client waits for the round begins again after a
-moment. An answer *coming* means that the member is fetching.
+nobody waits for is put back after that, and another chunk is taken; for what a client waits for, and for what this node has leave
+to fetch, so that others wait for it, the round begins again after a moment. An answer *coming* means that the member is fetching.
+
+A lessee that fails, or does not have the chunk after all, is told to the home, which gives leave to the next.
 """
 
 import random
@@ -22,7 +24,6 @@ from enum import Enum
 from typing import Protocol
 
 from app.swarm.home import Roster, homes
-from peerd_gossip import Member
 
 ALTERNATES_DEPTH_MAX = 3
 """How many alternates are followed from one busy member on."""
@@ -45,6 +46,9 @@ ROUND_SECONDS = 0.02
 ROUND_SECONDS_MAX = 0.4
 ROUNDS_MAX = 40
 """After so many rounds without a chunk this node goes upstream by itself (about 15 s; a home that fetches says so)."""
+
+COMING_ROUNDS_MAX = 12
+"""After so many rounds (about 3 s) whoever still says that the chunk is coming is taken for failed, and the next gets leave."""
 
 COMING_SECONDS = 0.3
 """How long a member keeps an asker waiting before it says that the chunk is coming: less than what is taken for a stall."""
@@ -87,7 +91,10 @@ class Answer(Enum):
     LACKS = "lacks"
     FAILED = "failed"
     LEASE = "lease"
-    """A home: go one step further yourself; the others are sent to you."""
+    """A home: go one step further yourself; the others are sent to you. With an alternate: that one has leave in another zone."""
+
+    TAKEN = "taken"
+    """A home: the alternate has leave."""
 
 
 class Surroundings(Protocol):
@@ -108,8 +115,8 @@ class Surroundings(Protocol):
     def near_holders(self, chunk: int) -> Iterable[str]:
         """Members that may hold something near the chunk, by their filters, and did not say otherwise."""
 
-    def lessee(self, chunk: int) -> Member | None:
-        """Whom this node, as the chunk's home, gave leave to fetch it; None: nobody else."""
+    def lessee(self, chunk: int) -> str | None:
+        """Whom this node, as the chunk's home, gave leave to fetch it; None: nobody else, or nobody who is alive."""
 
     def in_order(self, members: Iterable[str], *, across: bool) -> list[str]:
         """Those worth asking now, best first: zone, conduct, load, chance. Members of other zones only `across` borders."""
@@ -118,17 +125,29 @@ class Surroundings(Protocol):
 class _Stage(Enum):
     """In which part of a round a holder is asked; each has its own limit."""
 
-    NEAR = HOLDERS_NEAR_MAX
-    FAR = HOLDERS_FAR_MAX
-    LAST = HOLDERS_LAST_MAX
+    NEAR = "near"
+    FAR = "far"
+    LAST = "last"
+
+    @property
+    def asked_max(self) -> int:
+        """How many are asked."""
+        match self:
+            case _Stage.NEAR:
+                return HOLDERS_NEAR_MAX
+            case _Stage.FAR:
+                return HOLDERS_FAR_MAX
+            case _Stage.LAST:
+                return HOLDERS_LAST_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A member that is to be heard first, and as what."""
+    """A member that is to be heard first, as what, and whether this node may cross the border meanwhile."""
 
-    member: Member
+    member: str
     role: Role
+    across: bool
 
 
 @dataclass(slots=True)
@@ -146,7 +165,9 @@ class Question:
     awaited: Callable[[], bool]
     upstream_allowed: bool = True
     _leave_of: set[str] = field(default_factory=set)
-    _failed: set[str] = field(default_factory=set)
+    _lessees: dict[str, str] = field(default_factory=dict)
+    _ahead: str | None = None
+    _failed: frozenset[str] = frozenset()
     _homes_failed: int = 0
     _rounds: int = 0
     # Of this round:
@@ -166,7 +187,7 @@ class Question:
             own_turn = self.upstream_allowed and self._turn() is None
             if own_turn or not self._worth_another_round or self._rounds >= ROUNDS_MAX:
                 return AskUpstream()
-            if not self.awaited():
+            if not self.awaited() and not self._leave_of:
                 return PutBack()
             self._begin_round()
 
@@ -175,24 +196,31 @@ class Question:
         match answer:
             case Answer.LEASE:
                 self._leave_of.add(member)
+                self._ahead = next(iter(alternates), None)
+            case Answer.TAKEN:
+                self._worth_another_round = True
+                self._lessees[member] = next(iter(alternates), "")
+                del self._asked[member]  # It is asked again as soon as its lessee fails.
             case Answer.BUSY:
                 self._worth_another_round = True
                 self._alternates = list(alternates)
             case Answer.COMING:
                 self._worth_another_round = True
-            case Answer.LACKS if self._asked.get(member) is Role.HOLDER:
+                if self._rounds >= COMING_ROUNDS_MAX:
+                    self.failed(member)
+            case Answer.LACKS if self._asked.get(member) is Role.HOLDER and not self._is_lessee(member):
                 pass  # It may have it by the next round.
             case Answer.LACKS | Answer.FAILED:
                 self.failed(member)
 
     def without(self) -> frozenset[str]:
         """Members that failed, for a home that may have given one of them leave."""
-        return frozenset(self._failed)
+        return self._failed | self.surroundings.failing()
 
     def failed(self, member: str) -> None:
         """The member is gone, or as a home can not get the chunk."""
         if member not in self._failed:
-            self._failed.add(member)
+            self._failed |= {member}
             self._homes_failed += self._asked.get(member) is Role.HOME
 
     def _begin_round(self) -> None:
@@ -208,7 +236,7 @@ class Question:
         around = self.surroundings
         turn = self._turn()
         home = turn.member if turn is not None and turn.role is Role.HOME else None
-        across = turn is None or turn.member.zone != around.roster().me.zone
+        across = turn is None or turn.across
         if (step := self._next_alternate(home, across=across)) is not None:
             return step
         for stage in (_Stage.NEAR, _Stage.FAR) if across else (_Stage.NEAR,):
@@ -216,26 +244,37 @@ class Question:
                 if (step := self._next_holder(find, stage, home)) is not None:
                     return step
         if turn is not None:
-            return None if turn.member.name in self._asked else self._ask(turn.member.name, turn.role)
+            return None if turn.member in self._asked else self._ask(turn.member, turn.role)
         return self._next_holder(self._former_homes, _Stage.LAST) or self._next_holder(around.near_holders, _Stage.LAST)
 
     def _turn(self) -> "_Turn | None":
         """Who is to be heard before upstream may be asked; None: it is this node's turn.
 
-        The home of the zone, then the home of all, as long as they have not given leave. Where this node is such a home
-        itself, and gave somebody else leave, it is that one.
+        The home of the zone, then the home of all, as long as they have not given leave; where they gave somebody else
+        leave it is that one, as long as it does not fail. So where this node is such a home itself.
         """
         if not self.upstream_allowed or self._homes_failed >= HOMES_MAX:
             return None
         around = self.surroundings
-        roster = around.roster()
-        for home in homes(roster, self.chunk_hash, without=self._failed | around.failing()):
-            if home.name != roster.me.name:
-                if home.name not in self._leave_of:
-                    return _Turn(home, Role.HOME)
-            elif (lessee := around.lessee(self.chunk)) is not None and lessee.name not in self._failed:
-                return _Turn(lessee, Role.HOLDER)
+        me, gone = around.roster().me, self._failed | around.failing()
+        for home in homes(around.roster(), self.chunk_hash, without=gone):
+            across = home.zone != me.zone
+            if home.name == me.name:
+                lessee = around.lessee(self.chunk)
+            elif home.name in self._leave_of:
+                continue
+            else:
+                lessee = self._lessees.get(home.name)
+            if lessee is not None and lessee not in gone:
+                return _Turn(lessee, Role.HOLDER, across)
+            if home.name != me.name:
+                return _Turn(home.name, Role.HOME, across)
+        if self._ahead is not None and self._ahead not in gone:
+            return _Turn(self._ahead, Role.HOLDER, across=True)
         return None
+
+    def _is_lessee(self, member: str) -> bool:
+        return member == self._ahead or member in self._lessees.values()
 
     def _former_homes(self, _chunk: int) -> Iterable[str]:
         """Whose turn it was before this node came: it may have fetched the chunk, and filters lag behind."""
@@ -243,7 +282,7 @@ class Question:
         order = roster.members.order(self.chunk_hash, zone=None)
         return [member.name for member in order if member != roster.me][:1]
 
-    def _next_alternate(self, home: Member | None, *, across: bool) -> Ask | None:
+    def _next_alternate(self, home: str | None, *, across: bool) -> Ask | None:
         if not self._alternates or self._followed >= ALTERNATES_DEPTH_MAX:
             return None
         for member in self.surroundings.in_order(filter(self._may_ask, self._alternates), across=across):
@@ -251,10 +290,8 @@ class Question:
             return self._ask_holder(member, home)
         return None
 
-    def _next_holder(
-        self, find: Callable[[int], Iterable[str]], stage: _Stage, home: Member | None = None
-    ) -> Ask | None:
-        if self._stages.count(stage) >= stage.value:
+    def _next_holder(self, find: Callable[[int], Iterable[str]], stage: _Stage, home: str | None = None) -> Ask | None:
+        if self._stages.count(stage) >= stage.asked_max:
             return None
         members = filter(self._may_ask, find(self.chunk))
         for member in self.surroundings.in_order(members, across=stage is not _Stage.NEAR):
@@ -262,9 +299,9 @@ class Question:
             return self._ask_holder(member, home)
         return None
 
-    def _ask_holder(self, member: str, home: Member | None) -> Ask:
+    def _ask_holder(self, member: str, home: str | None) -> Ask:
         """The home is asked as such even where it is known to have the chunk: it may have lost it."""
-        return self._ask(member, Role.HOME if home is not None and member == home.name else Role.HOLDER)
+        return self._ask(member, Role.HOME if member == home else Role.HOLDER)
 
     def _ask(self, member: str, role: Role) -> Ask:
         self._asked[member] = role

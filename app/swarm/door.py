@@ -31,7 +31,7 @@ from app.swarm import protocol
 from app.swarm.admission import SENDING_AT_ONCE, Admission
 from app.swarm.asking import COMING_SECONDS
 from app.swarm.knowledge import write_bits
-from app.swarm.leases import Leases
+from app.swarm.leases import Leases, Leave, Taken
 
 log = logging.getLogger(__name__)
 
@@ -154,10 +154,17 @@ class PeerDoor:
             if self._is_fetching(entry, span):
                 return self._decline(202, entry, span.start)
         asker = request.headers.get(protocol.NODE_HEADER, "")
-        lessee = self._leases.ask(protocol.common_name(key), span.start, asker, without=without)
-        if lessee == asker:
-            return self._decline(409, entry, span.start)
-        return self._decline(503, entry, span.start, [lessee])
+        match self._leases.ask(
+            protocol.common_name(key),
+            span.start,
+            asker,
+            same_zone=self._zone_of(asker) == self._zone,
+            without=frozenset(filter(None, map(str, without))),
+        ):
+            case Taken(lessee):
+                return self._decline(423, entry, span.start, [lessee])
+            case Leave(ahead):
+                return self._decline(409, entry, span.start, [ahead] if ahead else [])
 
     def _is_fetching(self, entry: Entry, span: ByteRange) -> bool:
         pending = self._flights.pending(entry)

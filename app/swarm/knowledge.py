@@ -19,6 +19,9 @@ CONTENTS_MAX = 64
 PICKS = 6
 """How many remembered members are looked at for a chunk to take next."""
 
+ANY_SHARE = 0.25
+"""How often a chunk is taken without regard to who has it."""
+
 CHUNKS_MAX = 32_768
 """How many chunks a bit field on the wire may have: a window of a larger content, around the chunk that was asked for."""
 
@@ -61,14 +64,16 @@ class Knowledge:
         return [member for member, bits in self._of(content).items() if bits >> chunk & 1]
 
     def choose(self, content: str, wanted: int) -> int:
-        """A chunk of those in `wanted` (not 0) to fetch next: one that a remembered member has, else any.
+        """A chunk of those in `wanted` (not 0) to fetch next: mostly one that a remembered member has, now and then any.
 
-        By chance, so that nodes take different ones and have something to give to each other.
+        By chance, so that nodes take different ones and have something to give to each other. Now and then any, so that what
+        nobody has yet comes in early: what comes in last is what all wait for in the end.
         """
-        members = list(self._of(content).values())
-        for bits in self._rng.sample(members, min(PICKS, len(members))):
-            if can := bits & wanted:
-                return random_bit(can, self._rng)
+        if self._rng.random() >= ANY_SHARE:
+            members = list(self._of(content).values())
+            for bits in self._rng.sample(members, min(PICKS, len(members))):
+                if can := bits & wanted:
+                    return random_bit(can, self._rng)
         return random_bit(wanted, self._rng)
 
 

@@ -39,7 +39,7 @@ CONNECTIONS_PER_MEMBER = 8
 PIECE_BYTES = 256 << 10
 
 
-_ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 503: Answer.BUSY}
+_ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 423: Answer.TAKEN, 503: Answer.BUSY}
 
 
 class Declined(SourceUnavailable):

@@ -12,9 +12,11 @@
 A chunk is answered with 206, its bytes and their `Content-Digest` (RFC 9530); else with
 
     404   does not have it after all
-    503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it (or, of a home, who has leave)
+    503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it
     202   is fetching it; ask again
-    409   of a home: the asker has leave to go one step further, to the home of all or to upstream
+    409   of a home: the asker has leave to go one step further, to the home of all or to upstream; an alternate named with it has
+          leave in another zone, and is asked before upstream
+    423   of a home: somebody else has leave; the alternate
 
 and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`), if any. No request
 for a chunk makes a member ask another one, so none can loop; a question for what a name stands for does, and says how far it may

@@ -28,7 +28,7 @@ SLOW_SHARE = 0.4
 SPEED_SECONDS = 30.0
 """How long a member's speed is believed."""
 
-FAILED_KEPT_MAX = 1024
+FAILED_KEPT_MAX = 256
 SPEEDS_KEPT_MAX = 1024
 
 

@@ -17,7 +17,7 @@ from app.swarm.asking import Ask, PutBack, Question, Role
 from app.swarm.home import Roster, chunk_hash, roster_of
 from app.swarm.leases import Leases
 from app.swarm.peers import PeerOffer, Peers
-from peerd_gossip import Member, MemberState, key_hash
+from peerd_gossip import MemberState, key_hash
 
 ROSTER_SECONDS = 0.5
 """How old the list of members may be that homes are worked out from."""
@@ -91,10 +91,10 @@ class Swarm:
         """See `Asker.choose`."""
         return self._peers.knowledge.choose(_common_name(content), wanted)
 
-    def lessee(self, content: str, start: int) -> Member | None:
-        """Whom this node gave leave to fetch a chunk; None: nobody else."""
+    def lessee(self, content: str, start: int) -> str | None:
+        """Whom this node gave leave to fetch a chunk; None: nobody who is there."""
         name = self._leases.lessee(content, start)
-        return None if name is None or name == self._peers.gossip.me.name else self._peers.gossip.member(name)
+        return None if name is None or self._peers.gossip.member(name) is None else name
 
     def roster(self) -> Roster:
         """Live members; looked up a few times a second at most."""
@@ -134,7 +134,7 @@ class _Around:
         offset = chunk * self._chunk_size
         return self._holders(chunk, [(key, advertised.stretch(key, offset)) for key in _keys(self._content)])
 
-    def lessee(self, chunk: int) -> Member | None:
+    def lessee(self, chunk: int) -> str | None:
         return self._swarm.lessee(self._name, chunk * self._chunk_size)
 
     def in_order(self, members: Iterable[str], *, across: bool) -> list[str]:

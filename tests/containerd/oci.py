@@ -4,12 +4,13 @@ import gzip
 import hashlib
 import io
 import json
-import random
 import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.content.digest import Digest
+from tests.support import made
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -56,12 +57,46 @@ class OciImage:
                 archive.addfile(entry, io.BytesIO(data))
         return path
 
+    def publish(self, storage: Path, repository: str, tag: str) -> None:
+        """Put the image into the folder of a docker-registry (distribution, registry/storage/paths.go)."""
+        root = storage / "docker/registry/v2"
+        home = root / "repositories" / repository
+        links = {f"_layers/sha256/{digest.hex}": digest for digest in self.blobs}
+        links |= {f"_manifests/revisions/sha256/{digest.hex}": digest for digest in (self.target, self.manifest)}
+        links |= {f"_manifests/tags/{tag}/index/sha256/{self.target.hex}": self.target}
+        links |= {f"_manifests/tags/{tag}/current": self.target}
+        for digest, data in self.blobs.items():
+            _write(root / "blobs/sha256" / digest.hex[:2] / digest.hex / "data", data)
+        for place, digest in links.items():
+            _write(home / place / "link", str(digest).encode())
+
     def _descriptor(self, digest: Digest) -> dict[str, object]:
         return {"mediaType": self.media_types[digest], "digest": str(digest), "size": len(self.blobs[digest])}
 
 
-def build_image(*, seed: int = 0, layers: int = 2, layer_size: int = 20_000) -> OciImage:
+def build_image(*, seed: object = 0, layers: int = 2, layer_size: int = 20_000) -> OciImage:
     """An image whose layers hold a file of `layer_size` random bytes each. The same seed gives the same image."""
+    return image_of([random_layer(f"{seed}/{number}", layer_size) for number in range(layers)], label=str(seed))
+
+
+def random_layer(seed: str, size: int) -> bytes:
+    """A layer with one file of `size` bytes that `seed` alone decides."""
+    return layer({f"file-{seed.replace('/', '-')}": made.content(seed, size)})
+
+
+def layer(files: Mapping[str, bytes]) -> bytes:
+    """A layer as a tar archive of programs."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def image_of(layers: Sequence[bytes], *, label: str) -> OciImage:
+    """An image of these layers; they are packed without being compressed, which costs no time."""
     image = OciImage({}, *[Digest("sha256", "0" * 64)] * 3, [], Digest.of(b"foreign"))
     diff_ids = []
 
@@ -71,15 +106,14 @@ def build_image(*, seed: int = 0, layers: int = 2, layer_size: int = 20_000) -> 
         image.media_types[digest] = media_type
         return digest
 
-    for number in range(layers):
-        tar = _layer(f"file-{number}", random.Random(f"{seed}/{number}").randbytes(layer_size))
+    for tar in layers:
         diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-        image.layers.append(add(gzip.compress(tar, mtime=0), LAYER))
+        image.layers.append(add(gzip.compress(tar, compresslevel=0, mtime=0), LAYER))
     config = {
         "architecture": "amd64",
         "os": "linux",
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "config": {"Labels": {"seed": str(seed)}},
+        "config": {"Labels": {"label": label}},
     }
     image.config = add(json.dumps(config).encode(), CONFIG)
     manifest = {
@@ -106,10 +140,6 @@ def build_image(*, seed: int = 0, layers: int = 2, layer_size: int = 20_000) -> 
     return image
 
 
-def _layer(name: str, data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

@@ -23,24 +23,35 @@ class GatedRegistry(Registry):
         self._open = threading.Event()
         self._open.set()
         self._waiting = threading.Event()
+        self._of_this_answer = threading.local()
 
     @contextmanager
     def shut(self) -> Iterator[None]:
-        """No body of a layer ends within this block."""
+        """No body of a layer ends within this block; each begins."""
         self._waiting.clear()
         self._open.clear()
         try:
             yield
         finally:
-            self._open.set()
+            self.open()
+
+    def open(self) -> None:
+        """Let all through from now on."""
+        self._open.set()
 
     def wait_until_asked(self) -> None:
         """Until somebody waits before the gate."""
         assert self._waiting.wait(30), "nobody asked the registry for a layer"
 
+    def requested(self, document: Document) -> None:
+        super().requested(document)
+        self._of_this_answer.sent = 0
+
     def sent(self, document: Document, count: int) -> None:
         super().sent(document, count)
-        if document.media_type == LAYER and not self._open.is_set():
+        self._of_this_answer.sent += count
+        # The beginning of each answer passes, and so does a probe of a byte, by which sizes are asked.
+        if document.media_type == LAYER and self._of_this_answer.sent > 256 << 10 and not self._open.is_set():
             self._waiting.set()
             assert self._open.wait(60), "the gate was never opened"
 

@@ -12,7 +12,7 @@ from app.content.tasks import Tasks
 from app.errors import BadRequest, SourceUnavailable
 from app.operations import preheat as preheats
 from app.operations.bring import Bringer, Bringing
-from app.operations.documents import BringOrder, BringProgress, Forgotten, PurgeOrder
+from app.operations.documents import BringOrder, BringProgress, Forgotten, Load, PurgeOrder
 from app.operations.others import OtherNode
 from app.operations.preheat import NodePart, Preheat, Preheats, choose
 from app.operations.shelf import RUNNING_MAX, Full
@@ -54,6 +54,9 @@ class World:
         return self._progress[name, identity]
 
     async def purge(self, name: str, order: PurgeOrder) -> Forgotten:
+        raise NotImplementedError
+
+    async def load(self, name: str) -> Load:
         raise NotImplementedError
 
     # Bringer
