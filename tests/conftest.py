@@ -1,7 +1,7 @@
 """Real servers for tests that go from end to end; the machinery is in tests/support."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from tests.support.nodes import Node, running_nodes
 from tests.support.origin import Origin
 from tests.support.program import RUNNING
 from tests.support.registry import Registry, running_registry
-from tests.support.tables import figures as figures
-from tests.support.tables import pytest_terminal_summary as pytest_terminal_summary
+from tests.support.tables import figures, pytest_terminal_summary
+
+__all__ = ["figures", "pytest_terminal_summary"]
 
 Cluster = Callable[..., list[Node]]
 
@@ -57,7 +58,7 @@ def cluster(new_folder: Callable[[], Path]) -> Iterator[Cluster]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Beside what failed stand the logs of the servers that run."""
     report = yield
     if report.failed:

@@ -94,7 +94,11 @@ def wrong(ask: Ask, reply: Reply, data: memoryview) -> str | None:
 
 @pytest.mark.parametrize("signature", [unsigned, azure_sas, s3_presigned])
 def test_random_ranges_are_those_of_the_file_and_upstream_sends_no_byte_twice_to_a_node(
-    nodes: list[Node], blob_store: BlobStore, data: bytes, signature: Signature, record_property: Callable
+    nodes: list[Node],
+    blob_store: BlobStore,
+    data: bytes,
+    signature: Signature,
+    record_property: Callable[[str, object], None],
 ) -> None:
     path = f"/{signature.__name__}.bin"
     (blob_store.files / path[1:]).write_bytes(data)

@@ -52,7 +52,7 @@ class Node:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
-        text = bytes(self.ask("/metrics/prometheus").body).decode()
+        text = self.ask("/metrics/prometheus").body.decode()
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)

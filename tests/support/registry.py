@@ -70,7 +70,7 @@ class Registry:
             place = urlsplit(begun.headers["location"])
             target = f"{place.path}?{place.query}&digest={digest}"
             put = wire.ask(target, method="PUT", headers=headers, body=data)
-        assert put.status == 201, (put.status, bytes(put.body))
+        assert put.status == 201, (put.status, put.body)
         return digest
 
 

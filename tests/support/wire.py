@@ -35,7 +35,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str]
-    body: bytearray
+    body: bytes
     end: End
 
     @property
@@ -63,7 +63,7 @@ class Wire:
         """Send a request, and read the answer to its end."""
         head = self.begin(target, method=method, headers=headers, body=body)
         content, end = self._body(head, method)
-        return Reply(head.status, head.headers, content, end)
+        return Reply(head.status, head.headers, bytes(content), end)
 
     def begin(
         self, target: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -134,7 +134,7 @@ def byteranges(reply: Reply) -> list[tuple[str, bytes]]:
     match = re.fullmatch(r"multipart/byteranges; boundary=([0-9A-Za-z]+)", reply.headers["content-type"])
     assert match, reply.headers
     border = b"--" + match[1].encode()
-    body, at = bytes(reply.body), 0
+    body, at = reply.body, 0
     parts: list[tuple[str, bytes]] = []
     while not body.startswith(border + b"--", at):
         assert body.startswith(border + b"\r\n", at), body[at : at + 80]
