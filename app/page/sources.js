@@ -4,7 +4,7 @@ import { bytes, share } from "./format.js";
 import { make } from "./dom.js";
 
 export const SOURCES = [
-  ["cache", "this node's cache"],
+  ["cache", "own cache"],
   ["containerd", "containerd"],
   ["peer", "peers"],
   ["upstream", "upstream"],

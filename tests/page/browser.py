@@ -45,6 +45,9 @@ class Screen:
     dark: bool = False
 
 
+WIDE = Screen("wide", 1280, 900)
+
+
 class Browser:
     """One page of one browser."""
 

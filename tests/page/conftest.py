@@ -8,10 +8,8 @@ import pytest
 from app.demo.registry import serving
 from tests.conftest import Cluster
 from tests.operations.images import NAME, GatedRegistry
-from tests.page.browser import Browser, Screen, running_browser
+from tests.page.browser import WIDE, Browser, running_browser
 from tests.support.nodes import INSECURE, Node
-
-WIDE = Screen("wide", 1280, 900)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from app.demo.image import Image
+from tests.conftest import Cluster
 from tests.operations.images import MIB, NAME, GatedRegistry, image, layer
-from tests.page.browser import Browser, Screen
+from tests.page.browser import WIDE, Browser, Screen
 from tests.support.blob_store import BlobStore
 from tests.support.nodes import Node
 
 SCREENS = [
     Screen(name, width, height, dark)
-    for name, width, height in (("wide", 1280, 900), ("tablet", 820, 1100), ("phone", 390, 844))
+    for name, width, height in (("wide", WIDE.width, WIDE.height), ("tablet", 820, 1100), ("phone", 390, 844))
     for dark in (False, True)
 ]
 
@@ -108,18 +109,23 @@ def test_the_page_says_when_its_node_is_away(page: Browser, nodes: list[Node]) -
     page.wait_until(lambda: "3 alive" in page.text("#tile-health"), "well again")
 
 
-def test_errors_come_with_their_reason(page: Browser, nodes: list[Node], blob_store: BlobStore) -> None:
+def test_errors_come_with_their_reason(one_browser: Browser, cluster: Cluster, blob_store: BlobStore) -> None:
+    # Alone, since of several members the one that asks upstream for all of them has the error.
+    [node] = cluster(1, "--tag-ttl", "1s")
+    one_browser.open(f"http://{node.netloc}/")
+    one_browser.wait_until(lambda: "None since the start" in one_browser.text("#errors-panel"), "without errors")
     (blob_store.files / "remembered.bin").write_bytes(bytes(3 * MIB))
     url = f"/blobs/{blob_store.url}/remembered.bin"
-    assert nodes[0].ask(url).correct
+    assert node.ask(url).correct
     with blob_store.program.away():
 
         def told() -> bool:
-            assert nodes[0].ask(url).correct
-            return "answered from what is remembered" in page.text("#errors")
+            assert node.ask(url).correct
+            return "answered from what is remembered" in one_browser.text("#errors")
 
-        page.wait_until(told, "telling that upstream is away")
-    assert str(blob_store.port) in page.text("#errors")
+        one_browser.wait_until(told, "telling that upstream is away")
+    assert str(blob_store.port) in one_browser.text("#errors")
+    assert "None since the start" not in one_browser.text("#errors-panel")
 
 
 def test_what_is_shared_can_be_filtered(page: Browser, nodes: list[Node], images: GatedRegistry) -> None:
@@ -180,31 +186,52 @@ def test_text_from_outside_is_never_markup(page: Browser, nodes: list[Node], ima
     assert page.run("document.title") == "peerd: node-1"
 
 
+@pytest.fixture(scope="module")
+def busy(one_browser: Browser, nodes: list[Node], images: GatedRegistry) -> Browser:
+    """The page of a cluster that has something to do: images come onto all nodes, one after the other."""
+    one_browser.show_on(WIDE)
+    one_browser.open(f"http://{nodes[0].netloc}/")
+    one_browser.wait_until(lambda: "3 alive" in one_browser.text("#tile-health"), "showing three that are alive")
+    for number, size in enumerate((24, 9, 17, 30)):
+        made = image(f"busy {number}", [layer(f"busy/{number}", size * MIB), layer(f"busy/{number}/small", 2 * MIB)])
+        images.push(f"busy/{number}", "1", made)
+        for place in range(3):
+            sent = one_browser.text("#served")
+            pull(nodes[(number + place) % 3], f"busy/{number}", made)
+            one_browser.wait_until(partial(_differs, one_browser, "#served", sent), "telling what was sent")
+    return one_browser
+
+
+def _differs(page: Browser, selector: str, before: str) -> bool:
+    return page.text(selector) != before
+
+
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda one: f"{one.name}-{'dark' if one.dark else 'light'}")
-def test_it_fits_the_screen(
-    page: Browser, nodes: list[Node], images: GatedRegistry, tmp_path: Path, screen: Screen
-) -> None:
-    made = image("seen", [layer("seen/large", 24 * MIB), layer("seen/small", 9 * MIB)])
-    images.push("seen", "1", made)
-    for node in (nodes[1], nodes[0], nodes[2], nodes[0]):
-        pull(node, "seen", made)
-    page.show_on(screen)
-    page.wait_until(lambda: f"{made.blobs[1].digest}"[:19] in page.text("#transfers"), "showing the transfers")
-    assert page.run("document.documentElement.scrollWidth") == screen.width
-    ground = page.run("getComputedStyle(document.documentElement).backgroundColor")
+def test_it_fits_the_screen(busy: Browser, tmp_path: Path, screen: Screen) -> None:
+    busy.show_on(screen)
+    assert busy.run("document.documentElement.scrollWidth") == screen.width
+    chart = "document.querySelector('#chart canvas').clientWidth / document.getElementById('chart').clientWidth"
+    busy.wait_until(lambda: 0.7 < busy.run(chart) <= 1, "drawing a chart that fits")
+    ground = busy.run("getComputedStyle(document.documentElement).backgroundColor")
     assert (max(map(int, ground[4:-1].split(","))) < 64) == screen.dark
+    # Bars grow to their new width, and a chart is drawn again, before the eye sees them as they are.
+    busy.run(
+        "Promise.all(document.getAnimations().map(one => one.finished)).then(() => new Promise(requestAnimationFrame))"
+    )
     # `PEERD_PICTURES=docs/images` keeps them.
     name = f"page-{screen.name}-{'dark' if screen.dark else 'light'}.png"
     picture = Path(os.environ.get("PEERD_PICTURES", tmp_path)) / name
-    page.picture(picture, screen)
+    busy.picture(picture, screen)
     header = picture.read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", header[16:]) == (screen.width, screen.height)
 
 
-def test_nothing_was_asked_of_anybody_else_and_nothing_went_wrong(page: Browser, nodes: list[Node]) -> None:
-    asked = page.asked_for()
+def test_nothing_was_asked_of_anybody_else_and_nothing_went_wrong(busy: Browser, nodes: list[Node]) -> None:
+    asked = busy.asked_for()
     assert f"http://{nodes[0].netloc}/api/v1/events" in asked
-    assert {url.split("/")[2] for url in asked if not url.startswith("about:")} == {nodes[0].netloc}
+    # All that is on this machine are the nodes whose pages were opened.
+    opened = {url.split("/")[2] for url in asked if url.endswith("/api/v1/events")}
+    assert {url.split("/")[2] for url in asked if not url.startswith("about:")} == opened
     # While the node was away its events could not be had, which is what that test is about.
-    assert [fault for fault in page.faults() if "/api/v1/" not in fault] == []
+    assert [fault for fault in busy.faults() if "/api/v1/" not in fault] == []
