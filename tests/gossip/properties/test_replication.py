@@ -166,4 +166,4 @@ class Replicas(RuleBasedStateMachine):
 
 
 TestReplicas = Replicas.TestCase
-TestReplicas.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestReplicas.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
