@@ -175,7 +175,8 @@ class Question:
     _stages: list[_Stage] = field(default_factory=list)
     _alternates: list[str] = field(default_factory=list)
     _followed: int = 0
-    _worth_another_round: bool = False
+    _is_held: bool = False
+    _is_coming: bool = False
     _pause: float = 0.0
 
     def next(self) -> Step:
@@ -184,8 +185,9 @@ class Question:
             step = self._next_member()
             if step is not None:
                 return step
+            # Whoever says that it comes may itself be waiting for this node, where it is this node's turn.
             own_turn = self.upstream_allowed and self._turn() is None
-            if own_turn or not self._worth_another_round or self._rounds >= ROUNDS_MAX:
+            if not (self._is_held or (self._is_coming and not own_turn)) or self._rounds >= ROUNDS_MAX:
                 return AskUpstream()
             if not self.awaited() and not self._leave_of:
                 return PutBack()
@@ -198,14 +200,14 @@ class Question:
                 self._leave_of.add(member)
                 self._ahead = next(iter(alternates), None)
             case Answer.TAKEN:
-                self._worth_another_round = True
+                self._is_coming = True
                 self._lessees[member] = next(iter(alternates), "")
                 del self._asked[member]  # It is asked again as soon as its lessee fails.
             case Answer.BUSY:
-                self._worth_another_round = True
+                self._is_held = True
                 self._alternates = list(alternates)
             case Answer.COMING:
-                self._worth_another_round = True
+                self._is_coming = True
                 if self._rounds >= COMING_ROUNDS_MAX:
                     self.failed(member)
             case Answer.LACKS if self._asked.get(member) is Role.HOLDER and not self._is_lessee(member):
@@ -230,7 +232,7 @@ class Question:
         self._stages.clear()
         self._alternates = []
         self._followed = 0
-        self._worth_another_round = False
+        self._is_held = self._is_coming = False
 
     def _next_member(self) -> Ask | None:
         around = self.surroundings

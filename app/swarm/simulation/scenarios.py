@@ -11,6 +11,9 @@ from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, Sim
 START_WITHIN_SECONDS = 0.1
 CHUNKS = 512
 
+KNOWN_AFTER_SECONDS = 1.2
+"""A node that joins is known to all by then, and its first pod starts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -70,7 +73,8 @@ def rolling(nodes: int, *, seed: int, at_once: int = 1, chunks: int = CHUNKS, zo
     for first in range(0, nodes, at_once):
         for member in cluster.members[first : first + at_once]:
             cluster.join(member)
-            cluster.pull_at(cluster.events.now + cluster.rng.uniform(0, START_WITHIN_SECONDS), member, content)
+            start = cluster.events.now + KNOWN_AFTER_SECONDS + cluster.rng.uniform(0, START_WITHIN_SECONDS)
+            cluster.pull_at(start, member, content)
         cluster.run()
     return _outcome(cluster, cluster.pulls[at_once:], [content])
 
