@@ -15,10 +15,10 @@ from peerd_gossip.errors import (
     SerfError,
     SerfUnavailable,
 )
+from peerd_gossip.limits import Limits
 from peerd_gossip.member import Member, MembershipEvent, MemberState
 from peerd_gossip.membership import Membership, SerfConfig, SerfMembership, StaticMembership, read_key
 from peerd_gossip.node import Gossip, GossipConfig, GossipStatistics
-from peerd_gossip.replication import Limits
 from peerd_gossip.tls import TlsFiles
 
 __all__ = [

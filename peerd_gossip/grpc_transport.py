@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ import grpc.aio
 
 from peerd_gossip._tasks import OwnedTasks, owned_tasks
 from peerd_gossip.errors import GossipUnavailable, MessageRefused, PeerUnavailable
+from peerd_gossip.link import Link
 from peerd_gossip.member import Member, MemberId
 from peerd_gossip.messages import (
     FRAME_BYTES_MAX,
@@ -51,7 +52,6 @@ LINK_IDLE_S = 60.0
 STOP_S = 0.5
 SWEEP_S = 30.0
 REFUSALS_MAX = 100  # in one conversation, before it is ended
-QUEUE_BYTES_MAX = 4 << 20
 
 _OPTIONS = [
     ("grpc.max_receive_message_length", FRAME_BYTES_MAX),
@@ -102,51 +102,6 @@ class TransportCounters:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
 
-class _Link:
-    """What waits to be sent to one peer."""
-
-    def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
-        self._bytes = 0
-        self._filled = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._drained.set()
-        self._closed = False
-        self.used_at = time.monotonic()
-
-    def put(self, frame: bytes) -> bool:
-        """Queue a frame; False when the peer is too far behind."""
-        if self._bytes + len(frame) > QUEUE_BYTES_MAX:
-            return False
-        self._frames.append(frame)
-        self._bytes += len(frame)
-        self._filled.set()
-        self._drained.clear()
-        self.used_at = time.monotonic()
-        return True
-
-    def close(self) -> None:
-        """What is queued is still sent, and then the conversation ends."""
-        self._closed = True
-        self._filled.set()
-
-    async def get(self) -> bytes | None:
-        """The next frame, None after the last; to ask for it means that the one before is sent."""
-        while not self._frames:
-            self._drained.set()
-            if self._closed:
-                return None
-            self._filled.clear()
-            await self._filled.wait()
-        frame = self._frames.popleft()
-        self._bytes -= len(frame)
-        return frame
-
-    async def drained(self) -> None:
-        """Wait until everything is sent."""
-        await self._drained.wait()
-
-
 class GrpcTransport:
     """The gossip door of one member, and its conversations with others."""
 
@@ -157,8 +112,8 @@ class GrpcTransport:
         self._hello = b""
         self._me: Member | None = None
         self._tasks: OwnedTasks | None = None
-        self._links: dict[MemberId, _Link] = {}
-        self._serving: set[_Link] = set()  # conversations that were opened by others
+        self._links: dict[MemberId, Link] = {}
+        self._serving: set[Link] = set()  # conversations that were opened by others
         self._clients: dict[MemberId, asyncio.Task[None]] = {}  # conversations that were opened here
         self._shut_until: dict[MemberId, float] = {}  # a conversation failed: it is not opened again before
         self._channels: OrderedDict[tuple[str, str | None], tuple[grpc.aio.Channel, float]] = OrderedDict()
@@ -228,14 +183,14 @@ class GrpcTransport:
 
     # The side that opens
 
-    def _open(self, member: Member) -> _Link | None:
+    def _open(self, member: Member) -> Link | None:
         if self._tasks is None or self._shut_until.get(member.id, 0.0) > time.monotonic():
             return None
-        link = self._links[member.id] = _Link()
+        link = self._links[member.id] = Link()
         self._clients[member.id] = self._tasks.start(self._converse(member, link), name=f"gossip with {member.name}")
         return link
 
-    async def _converse(self, member: Member, link: _Link) -> None:
+    async def _converse(self, member: Member, link: Link) -> None:
         call = self._channel(member.gossip_addr, member.name).stream_stream(EXCHANGE)()
         try:
             await call.write(self._hello)
@@ -257,7 +212,7 @@ class GrpcTransport:
             self._clients.pop(member.id, None)
             self._unlink(member.id, link)
 
-    def _unlink(self, member: MemberId, link: _Link) -> None:
+    def _unlink(self, member: MemberId, link: Link) -> None:
         if self._links.get(member) is link:
             del self._links[member]
 
@@ -335,7 +290,7 @@ class GrpcTransport:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no Hello within {HELLO_S} s")
         await context.write(self._hello)
         self._listener.on_hello(member)
-        link = _Link()
+        link = Link()
         self._links.setdefault(member.id, link)
         self._serving.add(link)
         try:
@@ -363,7 +318,7 @@ class GrpcTransport:
     async def _both_ways(
         self,
         call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall,
-        link: _Link,
+        link: Link,
         sender: MemberId,
         idle_s: float | None,
     ) -> None:
@@ -376,7 +331,7 @@ class GrpcTransport:
             writer.cancel()
 
     async def _read(
-        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: _Link, sender: MemberId
+        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: Link, sender: MemberId
     ) -> None:
         refusals = 0
         while refusals < REFUSALS_MAX:
@@ -401,7 +356,7 @@ class GrpcTransport:
             self._listener.on_message(message, sender)
 
     async def _write(
-        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: _Link, idle_s: float | None
+        self, call: grpc.aio.ServicerContext | grpc.aio.StreamStreamCall, link: Link, idle_s: float | None
     ) -> None:
         while True:
             try:

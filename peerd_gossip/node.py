@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 
 from peerd_gossip._tasks import owned_tasks
 from peerd_gossip.grpc_transport import GrpcTransport
+from peerd_gossip.happened import Departed, FilterLearned, FilterRefused
 from peerd_gossip.index import Index
+from peerd_gossip.limits import Limits
 from peerd_gossip.member import Member, MemberId, MembershipEvent, MemberState, join_address, split_address
 from peerd_gossip.membership.interface import Membership
 from peerd_gossip.messages import Greeting, Message
 from peerd_gossip.messages import Roster as RosterMessage
-from peerd_gossip.replication import Departed, FilterLearned, FilterRefused, Limits, Replica
+from peerd_gossip.replication import Replica
 from peerd_gossip.roster import Roster
 from peerd_gossip.store import FilterStore
 from peerd_gossip.tls import TlsFiles

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import assert_never
 
+from peerd_gossip.happened import Counters, Departed, Event, FilterLearned, FilterRefused
+from peerd_gossip.limits import Limits
 from peerd_gossip.member import MemberId
 from peerd_gossip.messages import (
     Answer,
@@ -32,83 +33,13 @@ from peerd_gossip.messages import (
     Stamp,
     Versions,
     Want,
-    keys_of,
 )
+from peerd_gossip.partners import Partners
 from peerd_gossip.publisher import Publisher
+from peerd_gossip.repair import answers_to, differences
 from peerd_gossip.rumours import RumourQueue
 from peerd_gossip.store import Store
 from peerd_gossip.versions import VersionVector
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How eager, and how much at most."""
-
-    interval_s: float = 0.2
-    """Between two rounds of telling. Shorter spreads faster and sends more, smaller messages; 5 to 6 rounds reach 1,000."""
-    fanout: int = 4
-    rounds: int = 2
-    """Each piece of news is told to fanout * rounds members. Of all members about e^-(fanout * rounds) miss it, whatever
-    their number (0.03 % at 8); bytes grow in proportion."""
-    partners: int = 16
-    """Members that rumours are told to; one is changed every partner_s. More means more open connections."""
-    partner_s: float = 20.0
-    exchange_s: float = 2.0
-    """Between two push/pulls that this member opens. What rumours missed is found within two or three of them."""
-    exchange_soon_s: float = 0.25
-    """The same, while whole filters are known to be missing."""
-    want_s: float = 1.0
-    """How long an answer is waited for before somebody else may be asked for the same filter."""
-    want_filters: int = 128
-    """Filters asked of one member at once: one who joins spreads its asking over several."""
-    early_s: float = 0.3
-    """How long a delta waits for the one before it, before that is asked for."""
-    early_deltas: int = 4096
-    away_s: float = 300.0
-    """How long the filter of a member that failed is kept, out of the index, in case it comes back in the same life."""
-    departed: int = 4096
-    """Lives of which it is remembered that they said farewell."""
-    message_bytes: int = 64 << 10
-    answer_bytes: int = 256 << 10
-    answers: int = 4
-    """Messages of answer_bytes that one Want may be answered with; the asker asks again for the rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilterLearned:
-    """A whole filter of this member was taken in."""
-
-    member: MemberId
-
-
-@dataclass(frozen=True, slots=True)
-class FilterRefused:
-    """This member's filter was set aside: why."""
-
-    member: MemberId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Departed:
-    """This member said farewell."""
-
-    member: MemberId
-
-
-Event = FilterLearned | FilterRefused | Departed
-
-
-@dataclass(slots=True)
-class Counters:
-    """What was sent and received, in deltas and filters."""
-
-    deltas_sent: int = 0
-    deltas_received: int = 0
-    filters_sent: int = 0
-    filters_received: int = 0
-    keys_received: int = 0
-    from_strangers: int = 0
 
 
 class Replica:
@@ -137,7 +68,7 @@ class Replica:
         self._aside: set[MemberId] = set()  # live, and their filter is not believed; its versions are followed
         self._away: dict[MemberId, tuple[Stamp, float]] = {}  # not live: where they stood, kept until
         self._departed: dict[MemberId, None] = {}
-        self._partners: list[MemberId] = []
+        self._partners = Partners(self._limits.partners, rng)
         self._rumours = RumourQueue(self._limits.rounds)
         self._early: dict[Stamp, tuple[Delta, MemberId, float]] = {}  # with who sent it, and until when it waits
         self._wanted: dict[MemberId, float] = {}  # asked for, until
@@ -188,8 +119,7 @@ class Replica:
             self._show(member)
         self._others = sorted(members)
         self._live = {member: place for place, member in enumerate(self._others)}
-        self._partners = [member for member in self._partners if member in self._live]
-        self._fill_partners()
+        self._partners.keep(self._live, self._others)
         for member in sorted(come):
             # A few members meet the newcomer at once, and tell the others. Of a small cluster that is everybody.
             if self._rng.random() < 8 / len(self._others):
@@ -217,9 +147,7 @@ class Replica:
         if last != member:
             self._others[place] = last
             self._live[last] = place
-        if member in self._partners:
-            self._partners.remove(member)
-            self._fill_partners()
+        self._partners.drop(member, self._others)
 
     def _hide(self, member: MemberId, now: float) -> None:
         stamp = self._versions.remove(member)
@@ -238,13 +166,6 @@ class Replica:
             self._versions.set(kept[0])
         else:
             self._missing.add(member)
-
-    def _fill_partners(self) -> None:
-        wanted = min(self._limits.partners, len(self._others))
-        while len(self._partners) < wanted:
-            member = self._rng.choice(self._others)
-            if member not in self._partners:
-                self._partners.append(member)
 
     # What other members say
 
@@ -351,18 +272,10 @@ class Replica:
     def _compare(self, sender: MemberId, buckets: int, stamps: tuple[Stamp, ...], now: float) -> None:
         """The second step of a push/pull: ask for what is newer there, give what is newer here."""
         self._ask(sender, stamps, now)
-        theirs = {stamp.member: stamp for stamp in stamps}
-        behind: list[Stamp] = []
-        lacking: list[Stamp] = []
-        for mine in self._versions.within(buckets):
-            have = theirs.get(mine.member)
-            if have is None:
-                lacking.append(mine)  # it may not know the member at all: it is told, and asks if it does
-            elif have < mine:
-                behind.append(have)
-        self._answer(sender, tuple(behind))
-        if lacking:
-            self._outbox.append((sender, Rumours(haves=tuple(lacking))))
+        behind, lacking = differences(stamps, self._versions, buckets)
+        self._answer(sender, behind)
+        if lacking:  # It may not know the members at all: it is told, and asks if it does.
+            self._outbox.append((sender, Rumours(haves=lacking)))
 
     def _ask(self, sender: MemberId, stamps: Iterable[Stamp], now: float) -> None:
         """Ask the sender for those of these that are news, unless they were asked for just now."""
@@ -383,33 +296,8 @@ class Replica:
             self._outbox.append((sender, Want(tuple(have))))
 
     def _answer(self, sender: MemberId, have: tuple[Stamp, ...]) -> None:
-        """Give what is newer than these stamps, in messages of a bounded size and number."""
-        answers: list[Answer] = []
-        deltas: list[Delta] = []
-        filters: list[FilterImage] = []
-        size = 0
-        for stamp in have:
-            mine = self._versions.get(stamp.member)
-            if mine is None or mine <= stamp:
-                continue
-            steps = self._store.since(stamp, mine)
-            if steps is not None and 8 * keys_of(steps) <= self._limits.answer_bytes:
-                deltas += steps
-                size += 8 * keys_of(steps) + 32 * len(steps)
-            else:
-                image = self._store.image(mine)
-                if image is None:
-                    continue
-                filters.append(image)
-                size += len(image.bits) + 8 * len(image.tombstones)
-            if size >= self._limits.answer_bytes:
-                answers.append(Answer(tuple(deltas), tuple(filters)))
-                deltas, filters, size = [], [], 0
-                if len(answers) == self._limits.answers:
-                    break
-        if size:
-            answers.append(Answer(tuple(deltas), tuple(filters)))
-        for answer in answers:
+        """Give what is newer than these stamps."""
+        for answer in answers_to(have, self._versions, self._store, self._limits):
             self.counters.deltas_sent += len(answer.deltas)
             self.counters.filters_sent += len(answer.filters)
             self._outbox.append((sender, answer))
@@ -425,7 +313,8 @@ class Replica:
             if now >= self._next_exchange:
                 self._exchange(now)
             if now >= self._next_partner:
-                self._change_partner(now)
+                self._partners.change(self._others)
+                self._next_partner = now + self._limits.partner_s * (0.75 + self._rng.random() / 2)
         out = self._outbox
         self._outbox = []
         return out
@@ -476,7 +365,7 @@ class Replica:
         """Tell the news to a few partners."""
         self._publish()
         interval = self._limits.interval_s
-        partners = self._rng.sample(self._partners, min(self._limits.fanout, len(self._partners)))
+        partners = self._partners.sample(self._limits.fanout)
         rumours = self._rumours.take(self._limits.message_bytes)
         for partner in partners:
             self.counters.deltas_sent += len(rumours.deltas)
@@ -497,13 +386,6 @@ class Replica:
         for member in [member for member, (_, until) in self._away.items() if until <= now]:
             del self._away[member]
             self._store.forget(member)
-
-    def _change_partner(self, now: float) -> None:
-        """So that no member is cut off by the choice of others, and connections do not pile up."""
-        if len(self._partners) < len(self._others):
-            self._partners.pop(0)
-            self._fill_partners()
-        self._next_partner = now + self._limits.partner_s * (0.75 + self._rng.random() / 2)
 
     def _ask_for_gaps(self, now: float) -> None:
         """Deltas that have waited long enough: ask for those before them."""

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from peerd_gossip.index import Index
+from peerd_gossip.limits import Limits
 from peerd_gossip.member import MemberId, member_id
 from peerd_gossip.messages import Answer, Message, Rumours, encode_frame
-from peerd_gossip.replication import Limits, Replica
+from peerd_gossip.replication import Replica
 from peerd_gossip.simulation.shared_store import SharedStore, ToldStore, Truth
 
 FAILURE_NOTICED_S = (5.0, 9.0)  # Serf on its LAN profile reports a killed member after about 7 s

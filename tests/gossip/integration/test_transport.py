@@ -11,7 +11,8 @@ import grpc.aio
 import pytest
 
 from peerd_gossip.errors import PeerUnavailable
-from peerd_gossip.grpc_transport import QUEUE_BYTES_MAX, SERVICE, GrpcTransport
+from peerd_gossip.grpc_transport import SERVICE, GrpcTransport
+from peerd_gossip.link import QUEUE_BYTES_MAX
 from peerd_gossip.member import Member, MemberId, MemberState
 from peerd_gossip.messages import Answer, Delta, Digest, Greeting, Hello, Message, Roster, Stamp, encode_frame
 

@@ -7,7 +7,9 @@ import random
 import pytest
 
 from peerd_gossip.bloom import Bloom
+from peerd_gossip.happened import Departed, FilterLearned, FilterRefused
 from peerd_gossip.index import Index
+from peerd_gossip.limits import Limits
 from peerd_gossip.member import MemberId
 from peerd_gossip.messages import (
     BUCKETS,
@@ -22,7 +24,7 @@ from peerd_gossip.messages import (
     Versions,
     Want,
 )
-from peerd_gossip.replication import Departed, FilterLearned, FilterRefused, Limits, Replica
+from peerd_gossip.replication import Replica
 from peerd_gossip.store import FilterStore, image_of
 
 ME, A, B, C = (MemberId(i) for i in (1, 2, 3, 4))
