@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from app.content.advertised import STRETCH_SIZE_BYTES
 from app.content.prefetch import BUSY_SECONDS, CHUNKS_AT_ONCE
@@ -20,43 +19,12 @@ from app.swarm.knowledge import Knowledge
 from app.swarm.leases import Leases, Leave, Taken
 from app.swarm.peer_client import CONNECT_SECONDS, STALL_SECONDS
 from app.swarm.ranking import Conduct
-from app.swarm.simulation.events import Events
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Line, SimulatedContent, Upstream
+from app.swarm.simulation.around import Around
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Line, SimulatedContent
 from peerd_gossip import Member
 
 UPLOADS_MAX = 16
 CHUNKS_PER_STRETCH = STRETCH_SIZE_BYTES // CHUNK_SIZE_BYTES
-
-
-class Around(Protocol):
-    """What a node sees of its cluster."""
-
-    events: Events
-    upstream: Upstream
-
-    def node(self, name: str) -> "Node":
-        """The node of that name, in its present life."""
-
-    def member(self, name: str) -> Member:
-        """The member of that name."""
-
-    def hash_of(self, content: str, chunk: int) -> int:
-        """`home.chunk_hash`."""
-
-    def holders(self, key: str) -> Iterable[str]:
-        """Members that advertise a key, as far as word of it has come."""
-
-    def advertise(self, node: "Node", key: str) -> None:
-        """Tell the others, which takes a while."""
-
-    def asked(self) -> None:
-        """A request is made; to be counted."""
-
-    def carried(self, server: Member | None, asker: Member) -> None:
-        """A chunk was sent by a member, or by upstream; to be counted."""
-
-    def pulled(self, node: "Node", content: SimulatedContent) -> None:
-        """A client has all that it wanted."""
 
 
 @dataclass(slots=True)
