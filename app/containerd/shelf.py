@@ -62,7 +62,7 @@ class StoreEntry(Entry):
             self.checksums[:] = b"".join(await self._shelf.vouch(self._digest, self.meta.chunk_size))
             self._vouched = True
 
-    def drop(self, index: int, *, keep_checksum: bool) -> None:  # noqa: ARG002 -- a file that rotted in one place is given up whole
+    def drop(self, index: int) -> None:  # noqa: ARG002 -- a file that rotted in one place is given up whole
         """A chunk rotted: containerd's blob is not shared any more. Its file is left as it is."""
         self._shelf.reject(self._digest)
 

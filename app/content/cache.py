@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,7 +23,8 @@ from app.content.byte_range import ByteRange
 from app.content.entry import Entry
 from app.content.eviction import victims
 from app.content.key import ContentKey
-from app.content.layout import GONE, PRESENT, Layout, Meta
+from app.content.layout import Layout, Meta
+from app.content.single_flight import SingleFlight
 from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.errors import SourceError
@@ -38,6 +40,9 @@ one that rots is noticed at its first read after that.
 
 EVICT_AHEAD = 0.01
 """The share of the quota that is freed beyond what is needed, so that not each chunk looks for a victim of its own."""
+
+EMPTY_MAX = 4096
+"""How many contents are known of which nothing is here: asked for their size, or of no bytes. The oldest are forgotten."""
 
 
 class HeldListener(Protocol):
@@ -78,6 +83,9 @@ class ChunkCache:
         self._evicted = evicted
         self._corrupt = corrupt
         self._entries: dict[ContentKey, Entry] = {}
+        self._empty: OrderedDict[Entry, None] = OrderedDict()
+        self._reserved_bytes = 0
+        self._checking: SingleFlight[tuple[Entry, int], bool] = SingleFlight()
         self._tasks = Tasks()
 
     @classmethod
@@ -124,7 +132,7 @@ class ChunkCache:
 
     def _load(self) -> None:
         self.layout.prepare()
-        for folder in self.layout.contents():
+        for folder in list(self.layout.contents()):
             try:
                 entry = self._load_entry(folder)
             except (ValueError, OSError) as error:
@@ -133,18 +141,38 @@ class ChunkCache:
                 continue
             self._entries[entry.meta.key] = entry
             self.used_bytes += entry.held_bytes
+            if not entry.present:
+                self._empty[entry] = None
 
     def _load_entry(self, folder: Path) -> Entry:
         entry = Entry.load(folder)
         meta = entry.meta
+        if meta.chunk_size != self.chunk_size:
+            raise ValueError(f"its chunks are of {meta.chunk_size} bytes, and --chunk-size is {self.chunk_size}")
         if folder != self.layout.content(meta.key):
             if meta.digest is None or folder != self.layout.content(ContentKey.of_digest(meta.digest)):
                 raise ValueError("it lies in another content's folder")
             # `promote` was cut short: only what was proved is ever moved into its digest's folder.
             entry.replace_meta(replace(meta, key=ContentKey.of_digest(meta.digest), verified=True))
+        if entry.verified and not entry.is_known:
+            self._demote(entry)
         if entry.present:
             entry.last_read = self.clock() - (time.time() - (folder / "data").stat().st_mtime)
         return entry
+
+    def _demote(self, entry: Entry) -> None:
+        """Something of what was proved is not known any more: it is what its host claims, until it is proved again.
+
+        Else a member could fill the gap with anything, and it would count as proved.
+        """
+        digest, folder = entry.meta.digest, entry.folder
+        if digest is None or folder is None:
+            raise ValueError("it is said to be proved, and names no digest")
+        key = ContentKey.of_unverified(digest, entry.meta.source)
+        entry.folder = self.layout.content(key)
+        entry.folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(entry.folder)
+        entry.replace_meta(replace(entry.meta, key=key, verified=False))
 
     # Looking
 
@@ -186,12 +214,28 @@ class ChunkCache:
     # Changing
 
     def create(self, meta: Meta) -> Entry:
-        """A new content, empty. Raises OSError where the disk does not take it."""
+        """A new content, empty; the one that is here where there is one of that key and size.
+
+        Raises OSError where the disk does not take it.
+        """
         if (known := self._entries.get(meta.key)) is not None:
-            return known
+            if known.meta.size == meta.size:
+                return known
+            log.warning(
+                "%s has %d bytes now, it had %d: what was here is dropped", meta.key, meta.size, known.meta.size
+            )
+            self.forget(known)
         entry = Entry.create(meta, self.layout.content(meta.key))
         entry.last_read = self.clock()
         self._entries[meta.key] = entry
+        self._empty[entry] = None
+        if self.listener is not None and entry.whole:  # It has no bytes.
+            self.listener.held(list(self._keys_of(entry)))
+        if len(self._empty) > EMPTY_MAX:
+            oldest = next(iter(self._empty))
+            self._empty.move_to_end(oldest)
+            if not oldest.readers:
+                self._remove(oldest)
         return entry
 
     def scratch(self, meta: Meta) -> Entry:
@@ -199,13 +243,14 @@ class ChunkCache:
         return Entry(meta, None, scratch_in=self.layout.scratch)
 
     def commit(self, entry: Entry, index: int, checksum: bytes) -> None:
-        """Chunk `index` is in the data file and hashes to `checksum`. Raises OSError when the disk does not take its record."""
+        """Chunk `index` is in the data file and hashes to `checksum`."""
         before = entry.held_bytes
         was_new = not entry.has(index)
         entry.commit(index, checksum, self.clock())
         if self._entries.get(entry.meta.key) is not entry:
             return
         self.used_bytes += entry.held_bytes - before
+        self._empty.pop(entry, None)
         if was_new and self.listener is not None:
             keys = [advertised.stretch(entry.meta.key, entry.span(index).start)]
             if self._is_offered_whole(entry):
@@ -214,9 +259,18 @@ class ChunkCache:
 
     def store(self, meta: Meta, data: bytes) -> Entry:
         """Keep a small content (a manifest) whose digest the caller has checked. Raises OSError."""
-        entry = self.create(replace(meta, verified=meta.digest is not None))
+        known = self._entries.get(meta.key)
+        if known is not None and known.whole:
+            return known
+        if known is not None:
+            self.forget(known)
         self.make_room(len(data))
-        return self._write(entry, data)
+        entry = self.create(replace(meta, verified=meta.digest is not None))
+        try:
+            return self._write(entry, data)
+        except OSError:
+            self.forget(entry)
+            raise
 
     def store_aside(self, meta: Meta, data: bytes) -> Entry:
         """The same in memory, for one who asks while the disk takes nothing."""
@@ -240,8 +294,22 @@ class ChunkCache:
         if self.listener is not None:
             self.listener.held(list(self._keys_of(entry)))
 
+    def reserve(self, count: int) -> None:
+        """Make room for `count` bytes that are on their way. They count as used until `release`."""
+        self.make_room(count)
+        self._reserved_bytes += count
+
+    def release(self, count: int) -> None:
+        """Bytes that were on their way are here, or will not come."""
+        self._reserved_bytes -= count
+
+    def chunks_ahead(self, most: int) -> int:
+        """How many chunks a reader may be ahead of itself, `most` if the cache is large: what is read next is not to push out the rest."""
+        return max(1, min(most, self.quota // (4 * self.chunk_size)))
+
     def make_room(self, count: int) -> None:
         """Evict until `count` more bytes fit the quota, or nothing is left that may go."""
+        count += self._reserved_bytes
         if self.used_bytes + count <= self.quota:
             return
         goal = self.quota - count - int(self.quota * EVICT_AHEAD)
@@ -249,23 +317,26 @@ class ChunkCache:
             if self.used_bytes <= goal:
                 break
             self._evicted(len(entry.span(index)))
-            self._drop(entry, index, keep_checksum=entry.verified)
+            self._drop(entry, index)
             if not entry.present and not entry.readers:
                 self._remove(entry)
 
-    def _drop(self, entry: Entry, index: int, *, keep_checksum: bool) -> None:
+    def _drop(self, entry: Entry, index: int) -> None:
         known = self._entries.get(entry.meta.key) is entry
         before, offered_whole = entry.held_bytes, self._is_offered_whole(entry)
-        entry.drop(index, keep_checksum=keep_checksum)
+        entry.drop(index)
         if not known:
             return
         self.used_bytes += entry.held_bytes - before
+        if not entry.present:
+            self._empty[entry] = None
         if self.listener is not None:
             gone = [advertised.whole(entry.meta.key)] if offered_whole else []
             start = entry.span(index).start
             if not any(map(entry.has, advertised.stretch_chunks(start, entry.meta.size, entry.meta.chunk_size))):
                 gone.append(advertised.stretch(entry.meta.key, start))
-            self.listener.gone(gone)
+            if gone:
+                self.listener.gone(gone)
 
     def promote(self, entry: Entry) -> Entry:
         """The whole hashes to its digest: from now on it is that digest's content, for everybody.
@@ -278,6 +349,10 @@ class ChunkCache:
         if entry.verified:
             return entry
         key = ContentKey.of_digest(digest)
+        meta = replace(entry.meta, key=key, verified=True)
+        if self._entries.get(entry.meta.key) is not entry:
+            entry.meta = meta  # Forgotten meanwhile: right for those who still read it, and nothing to others.
+            return entry
         known = self._entries.get(key)
         if known is not None and known is not entry and known.whole:
             self.forget(entry)
@@ -285,14 +360,11 @@ class ChunkCache:
         if known is not None and known is not entry:
             self.forget(known)
         self._withdraw(entry)
-        listed = self._entries.get(entry.meta.key) is entry
-        meta = replace(entry.meta, key=key, verified=True)
-        if listed:
-            del self._entries[entry.meta.key]
-            self._entries[key] = entry
-            self._move(entry, meta)
+        del self._entries[entry.meta.key]
+        self._entries[key] = entry
+        self._move(entry, meta)
         entry.meta = meta
-        if listed and self.listener is not None:
+        if self.listener is not None:
             self.listener.held(list(self._keys_of(entry)))
         return entry
 
@@ -329,6 +401,7 @@ class ChunkCache:
             return
         self._withdraw(entry)
         del self._entries[entry.meta.key]
+        self._empty.pop(entry, None)
         if entry.owned:
             self.used_bytes -= entry.held_bytes
         folder = entry.detach()
@@ -349,37 +422,39 @@ class ChunkCache:
     async def check(self, entry: Entry, index: int) -> bool:
         """Whether chunk `index` is here and right; hashes it unless that was done a short while ago.
 
-        A chunk that is not what it must be is dropped, so that it is fetched again.
+        A chunk that is not what it must be is dropped, so that it is fetched again. Raises OSError where no file can be opened
+        now, which says nothing of the chunk.
         """
         if not entry.has(index):
             return False
         if self.is_fresh(entry, index):
             return True
+        # One look for all: a second one that is slower could drop what was fetched anew after the first.
+        return await self._checking.ask((entry, index), lambda: self._look_at(entry, index))
+
+    async def _look_at(self, entry: Entry, index: int) -> bool:
         try:
             await entry.prepare()
         except SourceError as error:
             log.warning("%s is not served any more: %s", entry.meta.key, error)
             self.forget(entry)
             return False
-        now = self.clock()
-        want = entry.checksum(index)
-        span = entry.span(index)
+        now, span, file = self.clock(), entry.span(index), entry.file()
         with entry.pinned(index, index + 1):
             try:
-                file = entry.file()
-                found = await self._threads.disk(hash_of, file.fileno(), span)
+                # The thread refers to the file itself: its number could be another file's once nobody does.
+                found = await self._threads.disk(lambda: hash_of(file.fileno(), span))
             except OSError as error:
                 log.warning("chunk %d of %s can not be read: %s; it is fetched again", index, entry.meta.key, error)
                 found = None
         if not entry.has(index):
             return False
-        if found == want:
+        if found == entry.checksum(index):
             entry.checked_at[index] = now
             return True
-        if entry.checksum(index) == want:  # Nobody wrote it anew while it was hashed.
-            log.warning("chunk %d of %s rotted on disk; it is fetched again", index, entry.meta.key)
-            self._corrupt()
-            self._drop(entry, index, keep_checksum=entry.verified)
+        log.warning("chunk %d of %s rotted on disk; it is fetched again", index, entry.meta.key)
+        self._corrupt()
+        self._drop(entry, index)
         return False
 
 
@@ -394,6 +469,3 @@ def hash_of(fd: int, span: ByteRange) -> bytes | None:
         checksum.update(piece)
         position += len(piece)
     return checksum.digest()
-
-
-__all__ = ["GONE", "PRESENT", "CacheLocked", "ChunkCache", "HeldListener"]

@@ -8,7 +8,9 @@ import ctypes
 import errno
 import mmap
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.content.source import SourceKind
 
@@ -52,6 +54,19 @@ class Descriptor:
 
     def __del__(self) -> None:
         os.close(self._fd)
+
+
+def nameless(folder: Path) -> Descriptor:
+    """A new file on the disk of `folder` that goes with its last reader. Raises OSError."""
+    try:
+        return Descriptor(os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        # open(2), O_TMPFILE: not every file system can do it (overlayfs before Linux 6.6).
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    fd, path = tempfile.mkstemp(dir=folder)
+    Path(path).unlink()
+    return Descriptor(fd)
 
 
 @dataclass(frozen=True, slots=True)

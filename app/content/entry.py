@@ -2,6 +2,10 @@
 
 Owns: the state of the chunks in memory, and the records and data on disk that mirror it. Touched on the event loop only;
 what threads write into the data file is not here until `commit` says so. Knows nothing of quotas or other contents.
+
+What a chunk hashed to is remembered after it has gone. In a content that was proved, that is what the next source must send. In
+one that was not, nobody knows who was right when a chunk comes back different; so it is counted (`disagreements`), and whoever
+hashes or reads the whole begins anew when it has changed meanwhile.
 """
 
 import array
@@ -13,11 +17,24 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.content.byte_range import ByteRange, chunk_range
-from app.content.descriptor import Descriptor
-from app.content.layout import ABSENT, CHECKSUM_SIZE, GONE, PRESENT, RECORD_SIZE, Meta, read_records, write_whole
+from app.content.descriptor import Descriptor, nameless
+from app.content.layout import (
+    ABSENT,
+    CHECKSUM_SIZE,
+    GONE,
+    PRESENT,
+    RECORD_SIZE,
+    Meta,
+    read_records,
+    read_whole,
+    record,
+    write_whole,
+)
 from app.content.source import SourceKind
 
 log = logging.getLogger(__name__)
+
+_AS_BIT = bytes(ord("1" if state == PRESENT else "0") for state in range(256))
 
 
 class Entry:
@@ -35,6 +52,7 @@ class Entry:
         self.meta = meta
         self.folder = folder
         self.readers = 0
+        self.disagreements = 0
         self.last_read = 0.0
         self.last_read_wall: float | None = None
         self._scratch_in = scratch_in
@@ -49,7 +67,7 @@ class Entry:
         self.checked_at = array.array("d", b"\0" * (8 * meta.chunks))
         self._origin: dict[int, SourceKind] = {}
         self.present = self.states.count(PRESENT)
-        self.bits = sum(1 << index for index, state in enumerate(self.states) if state == PRESENT)
+        self.bits = int(self.states[::-1].translate(_AS_BIT) or b"0", 2)
         self.held_bytes = self.present * meta.chunk_size - self._shortfall()
 
     def __repr__(self) -> str:
@@ -59,13 +77,14 @@ class Entry:
     def create(cls, meta: Meta, folder: Path) -> "Entry":
         """A new and empty content on disk. Raises OSError where the disk does not take it."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "chunks").unlink(missing_ok=True)  # Where a disk did not let a former content go.
         write_whole(folder / "meta.json", meta.to_json())
         return cls(meta, folder)
 
     @classmethod
     def load(cls, folder: Path) -> "Entry":
         """What an earlier life left. Raises ValueError or OSError where that is not to be believed."""
-        return cls(Meta.from_json((folder / "meta.json").read_text()), folder)
+        return cls(Meta.from_json(read_whole(folder / "meta.json")), folder)
 
     def _shortfall(self) -> int:
         """How many bytes shorter than a full chunk the last one is, if it is here."""
@@ -78,6 +97,11 @@ class Entry:
     def whole(self) -> bool:
         """Whether every chunk is here."""
         return self.present == self.meta.chunks
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known of every chunk what it hashes to, as it is after the whole was proved."""
+        return ABSENT not in self.states
 
     @property
     def verified(self) -> bool:
@@ -114,11 +138,11 @@ class Entry:
         if held is None:
             if self.folder is not None:
                 fd = os.open(self.folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                held = Descriptor(fd)
             elif self._scratch_in is not None:
-                fd = os.open(self._scratch_in, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+                held = nameless(self._scratch_in)
             else:
-                fd = os.memfd_create("content")
-            held = Descriptor(fd)
+                held = Descriptor(os.memfd_create("content"))
             self._hold(held)
             if self.folder is None:
                 self._kept_open = held
@@ -129,38 +153,79 @@ class Entry:
         self._file = weakref.ref(file)
 
     def detach(self) -> Path | None:
-        """Give the folder up, to be deleted. Those who read go on with the file that is open."""
+        """Give the folder up, to be deleted. Whoever still has this entry goes on with the file, which stays open for him."""
         folder = self.folder
-        if folder is not None and self.readers:
-            with contextlib.suppress(OSError):
+        if folder is not None:
+            try:
                 self._kept_open = self.file()
+            except OSError as error:
+                log.warning("%s is lost to those who read it: %s", self.meta.key, error)
+                self._lose_all()
         self.folder = None
         return folder
 
+    def _lose_all(self) -> None:
+        for index in range(self.meta.chunks):
+            if self.has(index):
+                self.states[index] = GONE
+        self.present = self.held_bytes = self.bits = 0
+
     def commit(self, index: int, checksum: bytes, now: float) -> None:
-        """Chunk `index` is in the data file and hashes to `checksum`. Raises OSError when its record can not be written."""
-        self._record(index, PRESENT, checksum)
-        if self.states[index] != PRESENT:
+        """Chunk `index` is in the data file and hashes to `checksum`."""
+        self._compare(index, checksum)
+        if not self.has(index):
             self.present += 1
             self.held_bytes += len(self.span(index))
-        self.states[index] = PRESENT
+        self._set(index, PRESENT, checksum)
         self.bits |= 1 << index
-        self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
         self.used_at[index] = self.checked_at[index] = now
 
-    def drop(self, index: int, *, keep_checksum: bool) -> None:
+    def saw(self, index: int, checksum: bytes) -> None:
+        """Chunk `index` went by without being kept, and hashed to `checksum`."""
+        self._compare(index, checksum)
+        if not self.has(index):
+            self._set(index, GONE, checksum)
+
+    def _compare(self, index: int, checksum: bytes) -> None:
+        known = self.checksum(index)
+        if known is not None and known != checksum:
+            self.disagreements += 1
+
+    def drop(self, index: int) -> None:
         """Chunk `index` is not here any more; the disk gets its room back where it can take it."""
-        if self.states[index] == PRESENT:
-            self.present -= 1
-            self.held_bytes -= len(self.span(index))
-            self.bits &= ~(1 << index)
-        checksum = self.checksum(index) if keep_checksum else None
-        self.states[index] = GONE if checksum else ABSENT
-        with contextlib.suppress(OSError):  # A disk that takes no record will not be asked for the chunk either.
-            self._record(index, self.states[index], checksum or bytes(CHECKSUM_SIZE))
-            span = self.span(index)
-            if not self.file().punch(span.start, len(span)):
+        if not self.has(index):
+            return
+        span = self.span(index)
+        self.present -= 1
+        self.held_bytes -= len(span)
+        self._set(index, GONE, self.checksum(index) or bytes(CHECKSUM_SIZE))
+        self.bits &= ~(1 << index)
+        self._origin.pop(index, None)
+        try:
+            given_back = self.file().punch(span.start, len(span))
+        except OSError as error:
+            log.warning("the room of chunk %d of %s is not given back: %s", index, self.meta.key, error)
+        else:
+            if not given_back:
                 log.debug("the file system can not give back single chunks; they go with their content")
+
+    def _set(self, index: int, state: int, checksum: bytes) -> None:
+        """Change a chunk's state, here and on disk. A disk that does not take it leaves the next life with the old one.
+
+        That life hashes the chunk before it is used, so it finds out; this one knows better.
+        """
+        self.states[index] = state
+        self.checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
+        if self.folder is None:
+            return
+        try:
+            fd = os.open(self.folder / "chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                os.pwrite(fd, record(state, checksum), index * RECORD_SIZE)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            log.warning("what is known of chunk %d of %s does not outlive a restart: %s", index, self.meta.key, error)
 
     def came_from(self, index: int, kind: SourceKind) -> None:
         """Where chunk `index` came from, for whoever reads it first."""
@@ -169,15 +234,6 @@ class Entry:
     def origin(self, index: int) -> SourceKind:
         """Where the reader of chunk `index` gets it from: its source the first time, the cache from then on."""
         return self._origin.get(index, SourceKind.CACHE)
-
-    def _record(self, index: int, state: int, checksum: bytes) -> None:
-        if self.folder is None:
-            return
-        fd = os.open(self.folder / "chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.pwrite(fd, bytes([state]) + checksum, index * RECORD_SIZE)
-        finally:
-            os.close(fd)
 
     def replace_meta(self, meta: Meta) -> None:
         """Say something else of the same bytes."""

@@ -3,6 +3,9 @@
 Owns: the watermark. A fill has two: `position`, up to which bytes were written, and `released`, up to which they may be
 shown to clients. Bytes of a trusted offer (upstream) are released as they come; those of a peer only when the whole chunk
 hashes to what the peer said it does, so that no client ever sees what a lying or rotten peer sent.
+
+A chunk's place in the data file is written to by its fill alone, and what was released there is never written over as long as
+somebody reads it: a fill that failed is gone on with where it ended.
 """
 
 import asyncio
@@ -12,10 +15,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor, Slice
 from app.content.entry import Entry
+from app.content.location import Location
 from app.content.source import Abandoned, Offer, SourceKind, Want
 from app.errors import PeerdError, SourceLied, SourceUnavailable
 
@@ -32,28 +37,44 @@ RATE_MIN_BYTES_PER_S = 64 << 10
 class Fill:
     """One chunk of one entry, being fetched. Created and finished on the event loop, written to from threads."""
 
-    def __init__(self, entry: Entry, index: int, want: Want, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        index: int,
+        want: Want,
+        *,
+        location: Location | None,
+        former: Self | None = None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.entry = entry
         self.index = index
         self.want = want
+        self.location = location
         self.span = entry.span(index)
         self.kind: SourceKind = SourceKind.UPSTREAM
-        self.position = self.released = self.span.start
         self.error: PeerdError | None = None
         self.done = False
-        self.kept = True
         self.was_read = False
+        self.waiting = 0
         self._loop = loop
-        self._hash = hashlib.sha256()
-        self._hash_released = self._hash.copy()
         self._changed: asyncio.Future[None] = loop.create_future()
         self.lock = threading.Lock()
+        self.position = self.released = self.span.start
+        self.kept = True
+        self.hash_released = hashlib.sha256()
         # One attribute, replaced whole: the loop reads it while a thread moves the chunk to memory.
-        self._where: tuple[Descriptor, int]
-        try:
-            self._where = entry.file(), 0
-        except OSError as error:
-            self._use_memory(error)
+        self.where: tuple[Descriptor, int]
+        if former is not None:
+            self.position = self.released = former.released
+            self.kept, self.where = former.kept, former.where
+            self.hash_released = former.hash_released.copy()
+        else:
+            try:
+                self.where = entry.file(), 0
+            except OSError as error:
+                self.where, self.kept = (self._memory(error), self.span.start), False
+        self._hash = self.hash_released.copy()
 
     def __repr__(self) -> str:
         state = "done" if self.done else f"failed: {self.error}" if self.error else "filling"
@@ -63,13 +84,21 @@ class Fill:
 
     def slice(self, start: int, stop: int) -> Slice:
         """Released bytes of the content from `start` up to `stop`."""
-        file, base = self._where
+        file, base = self.where
         return Slice(file, start - base, stop - start, self.kind)
 
     async def wait_beyond(self, position: int) -> None:
         """Return when bytes after `position` are released, or the fill has ended one way or the other."""
-        while self.released <= position and not self.done and self.error is None:
-            await asyncio.shield(self._changed)
+        self.waiting += 1
+        try:
+            while self.released <= position and not self.done and self.error is None:
+                await asyncio.shield(self._changed)
+        finally:
+            self.waiting -= 1
+
+    async def ended(self) -> None:
+        """Return when the chunk is in, or will not come."""
+        await self.wait_beyond(self.span.stop)
 
     def _notify(self) -> None:
         if not self._changed.done():
@@ -82,26 +111,33 @@ class Fill:
     def sink(self, offer: Offer) -> "FillSink":
         """Where one offer may put its bytes, from `position` on."""
         self.kind = offer.kind
+        return FillSink(self, trusted=offer.trusted, expected=self._proved())
+
+    def _proved(self) -> list[bytes]:
+        """What the chunk is known to hash to, since the whole was proved."""
         known = self.entry.checksum(self.index) if self.entry.verified else None
-        return FillSink(self, trusted=offer.trusted, expected=[known] if known else [])
+        return [known] if known else []
 
     def remaining(self) -> ByteRange:
         """What is still to be fetched."""
         return ByteRange(self.position, self.span.stop)
 
-    def complete(self, expected: list[bytes]) -> bytes:
-        """The chunk's checksum, when it is one of those expected, or none is.
+    def complete(self, sink: "FillSink") -> bytes:
+        """The chunk's checksum, when it is what it must be.
 
         Raises:
             SourceUnavailable: bytes are missing.
-            SourceLied: the chunk is not what it must be. What was not released is forgotten.
+            SourceLied: the chunk is not what it must be, or its source is not to be believed without a checksum and gave
+                none. What was not released is forgotten.
         """
         if self.position != self.span.stop:
             raise SourceUnavailable(
                 f"ended {self.span.stop - self.position} bytes before the end of chunk {self.index}"
             )
         checksum = self._hash.digest()
-        if any(checksum != want for want in expected):
+        # The whole may have been proved since the sink was made.
+        expected = [*sink.expected, *self._proved()]
+        if any(checksum != want for want in expected) or not (sink.trusted or expected):
             self.rewind()
             raise SourceLied(f"chunk {self.index} does not hash to what it must")
         return checksum
@@ -109,7 +145,7 @@ class Fill:
     def rewind(self) -> None:
         """Forget what was not released: its source turned out not to be believed, or did not finish."""
         self.position = self.released
-        self._hash = self._hash_released.copy()
+        self._hash = self.hash_released.copy()
 
     def finish(self) -> None:
         """Every byte is in and right."""
@@ -133,7 +169,7 @@ class Fill:
         except OSError as error:
             if not self.kept:
                 raise SourceUnavailable(f"no room for chunk {self.index}: {error}") from error
-            self._use_memory(error)
+            self._move_to_memory(error)
             self._write(data)
         self._hash.update(data)
         self.position += len(data)
@@ -142,26 +178,34 @@ class Fill:
 
     def release(self) -> None:
         """Show what there is to the readers; from a thread."""
-        self._hash_released = self._hash.copy()
+        self.hash_released = self._hash.copy()
         self.released = self.position
         self._loop.call_soon_threadsafe(self._notify)
 
     def _write(self, data: bytes | memoryview) -> None:
-        file, base = self._where
+        file, base = self.where
         view, offset = memoryview(data), self.position - base
         while view:
             written = os.pwrite(file.fileno(), view, offset)
             view, offset = view[written:], offset + written
 
-    def _use_memory(self, error: OSError) -> None:
+    def _move_to_memory(self, error: OSError) -> None:
+        file, base = self.where
+        had = bytearray(self.position - self.span.start)
+        try:
+            got = os.preadv(file.fileno(), [had], self.span.start - base)
+            memory = self._memory(error)
+            os.pwrite(memory.fileno(), had, 0)
+        except OSError as worse:
+            raise SourceUnavailable(f"no room for chunk {self.index}: {worse}") from worse
+        if got != len(had):
+            raise SourceUnavailable(f"chunk {self.index} can neither be kept nor read again: {error}")
+        self.where, self.kept = (memory, self.span.start), False
+
+    def _memory(self, error: OSError) -> Descriptor:
         """The disk takes no more (full, read-only): this chunk passes through memory and is not kept."""
         log.warning("chunk %d of %s is not kept on disk: %s", self.index, self.entry.meta.key, error)
-        memory = Descriptor(os.memfd_create("chunk"))
-        had = self.position - self.span.start
-        if had:
-            file, _ = self._where
-            os.pwrite(memory.fileno(), os.pread(file.fileno(), had, self.span.start), 0)
-        self._where, self.kept = (memory, self.span.start), False
+        return Descriptor(os.memfd_create("chunk"))
 
 
 class FillSink:
@@ -176,8 +220,8 @@ class FillSink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.expected = expected
+        self.trusted = trusted
         self._fill = fill
-        self._trusted = trusted
         self._clock = clock
         self._started = clock()
         self._start = fill.position
@@ -197,9 +241,9 @@ class FillSink:
         with self._fill.lock:
             if self._closed:
                 raise Abandoned
-            self._fill.take(data, release=self._trusted and not self.expected)
+            self._fill.take(data, release=self.trusted and not self.expected)
         took = self._clock() - self._started
-        if not self._trusted and took > GRACE_SECONDS and self._fill.position < self._fill.span.stop:
+        if not self.trusted and took > GRACE_SECONDS and self._fill.position < self._fill.span.stop:
             rate = self.received / took
             if rate < RATE_MIN_BYTES_PER_S:
                 raise SourceUnavailable(f"sends {rate:.0f} bytes a second; others are asked")
@@ -207,10 +251,10 @@ class FillSink:
     def close(self) -> None:
         """Nothing more is taken. What a trusted offer sent stays, though it did not send all; anything else is forgotten."""
         with self._fill.lock:
-            self._closed = True
-            if self._fill.done:
+            if self._closed or self._fill.done:
                 return
-            if self._trusted and not self.expected:
+            self._closed = True
+            if self.trusted and not self.expected:
                 self._fill.release()
             else:
                 self._fill.rewind()

@@ -6,13 +6,16 @@ to the flights' task group, never to its first reader: a client that leaves ends
 
 import asyncio
 import logging
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
-from app.content.fill import Fill
+from app.content.fill import Fill, FillSink
 from app.content.key import ContentKey
-from app.content.sequential import SequentialRun
+from app.content.location import same_access
+from app.content.sequential import AHEAD_CHUNKS, SequentialRun
 from app.content.source import Asker, Content, Offer, SourceKind, Want
 from app.content.tasks import Tasks
 from app.errors import (
@@ -28,6 +31,9 @@ from app.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+ASIDE_CHUNKS = 16
+"""How many chunks that the disk did not take are held in memory, for whoever asks for them in the next moment."""
 
 SUSPECT_SECONDS = 60.0
 """How long members are not asked for a content whose whole turned out not to be what its digest says."""
@@ -50,9 +56,12 @@ class Flights:
         self._received = received
         self._fills: dict[tuple[Entry, int], Fill] = {}
         self._pending: dict[Entry, int] = {}
-        self._runs: dict[Entry, SequentialRun] = {}
+        # Failed, and still being read from: what their readers look at is not to be written over.
+        self._failed: weakref.WeakValueDictionary[tuple[Entry, int], Fill] = weakref.WeakValueDictionary()
+        self._aside: OrderedDict[tuple[Entry, int], Fill] = OrderedDict()
+        self._runs: dict[Entry, list[SequentialRun]] = {}
         self._suspects: dict[ContentKey, float] = {}
-        self.committed: Callable[[Content, Entry], None] = lambda _content, _entry: None
+        self.committed: Callable[[Content, Fill], None] = lambda _content, _fill: None
 
     def __len__(self) -> int:
         return len(self._fills)
@@ -63,29 +72,64 @@ class Flights:
         if known is not None:
             known.want.awaited |= awaited
             return known
-        self._cache.make_room(len(entry.span(index)))
-        fill = Fill(entry, index, Want(awaited), loop=asyncio.get_running_loop())
+        if (aside := self.aside(entry, index)) is not None:
+            return aside
+        fill = self._begin(content, entry, index, Want(awaited))
+        self._tasks.create_task(self._drive(content, fill), name=f"fetch {content.key} {index}")
+        return fill
+
+    def aside(self, entry: Entry, index: int) -> Fill | None:
+        """A chunk that came in a moment ago and that the disk did not take."""
+        return self._aside.get((entry, index))
+
+    def again(self, content: Content, fill: Fill) -> Fill:
+        """Another fetch of a chunk whose fetch failed, where that was not this client's own.
+
+        Nobody waited for it; or it was asked for with another client's credential, of which a refusal says nothing about ours.
+        Raises what it failed with otherwise.
+        """
+        if fill.error is not None and not isinstance(fill.error, NotNow):
+            if same_access(fill.location, content.location):
+                raise fill.error
+            log.debug("chunk %d of %s is asked for with another credential", fill.index, content.key)
+        return self.join(content, fill.entry, fill.index)
+
+    def _begin(self, content: Content, entry: Entry, index: int, want: Want) -> Fill:
+        fill = Fill(
+            entry,
+            index,
+            want,
+            location=content.location,
+            former=self._failed.get((entry, index)),
+            loop=asyncio.get_running_loop(),
+        )
+        self._cache.reserve(len(fill.span))
         self._fills[entry, index] = fill
         self._pending[entry] = self._pending.get(entry, 0) | 1 << index
-        self._tasks.create_task(self._drive(content, fill), name=f"fetch {content.key} {index}")
         return fill
 
     async def landed(self, content: Content, entry: Entry, index: int) -> Fill:
         """The chunk, whole. Raises the error of a fetch that a client waited for."""
+        fill = self.join(content, entry, index)
         while True:
-            fill = self.join(content, entry, index)
-            await fill.wait_beyond(fill.span.stop - 1)
-            if fill.error is None:
+            await fill.ended()
+            if fill.done or entry.has(index):
                 return fill
-            if not isinstance(fill.error, NotNow):
-                raise fill.error
+            fill = self.again(content, fill)
 
     def pending(self, entry: Entry) -> int:
         """Bit i is set for each chunk i that is being fetched."""
         return self._pending.get(entry, 0)
 
-    def _landed(self, entry: Entry, index: int) -> None:
+    def _ended(self, fill: Fill) -> None:
+        """Nobody joins it any more: what it brought is in the cache's hands, which may evict it at once."""
+        entry, index = fill.entry, fill.index
+        if self._fills.get((entry, index)) is not fill:
+            return
         del self._fills[entry, index]
+        if fill.error is not None:
+            self._failed[entry, index] = fill
+        self._cache.release(len(fill.span))
         if not (pending := self._pending[entry] & ~(1 << index)):
             del self._pending[entry]
         else:
@@ -98,15 +142,13 @@ class Flights:
 
     def suspect(self, key: ContentKey) -> None:
         """What members had of this content was wrong, or mixed with what was wrong: for a while only upstream is asked."""
-        self._suspects[key] = self._cache.clock() + SUSPECT_SECONDS
+        now = self._cache.clock()
+        self._suspects = {known: until for known, until in self._suspects.items() if until > now}
+        self._suspects[key] = now + SUSPECT_SECONDS
 
     def is_suspect(self, key: ContentKey) -> bool:
         """Whether members are not to be asked for this content now."""
-        until = self._suspects.get(key)
-        if until is not None and until <= self._cache.clock():
-            del self._suspects[key]
-            return False
-        return until is not None
+        return self._suspects.get(key, self._cache.clock()) > self._cache.clock()
 
     def _offers(self, content: Content, fill: Fill) -> Iterator[Offer]:
         suspect = self.is_suspect(content.key)
@@ -114,28 +156,35 @@ class Flights:
             if not (suspect and offer.kind is SourceKind.PEER):
                 yield offer
 
-    async def _drive(self, content: Content, fill: Fill) -> None:
-        entry, index = fill.entry, fill.index
+    async def _drive(self, content: Content, fill: Fill, run: SequentialRun | None = None) -> None:
+        """Let one offer after the other fill a chunk; where a pass has begun it, the pass first."""
         problems: list[PeerdError] = []
         try:
-            for offer in self._offers(content, fill):
+            if run is not None:
+                try:
+                    await run.reach(fill)
+                except PeerdError as error:
+                    problems.append(error)
+                else:
+                    return
+            for offer in self._offers(content, fill) if run is None or fill.waiting else ():
                 try:
                     await self._attempt(offer, content, fill)
                 except (SourceError, UpstreamError, ContentError) as error:
-                    log.debug("chunk %d of %s from %s: %s", index, content.key, offer.name, error)
+                    log.debug("chunk %d of %s from %s: %s", fill.index, content.key, offer.name, error)
                     problems.append(error)
                     if isinstance(error, ContentChanged):
                         break
                 else:
                     return
-            fill.fail(_most_telling(problems, content, index))
+            fill.fail(_most_telling(problems, content, fill.index))
         except NotNow as error:
             fill.fail(error)
         except BaseException:
-            fill.fail(Unobtainable(f"the fetch of chunk {index} of {content.key} was given up"))
+            fill.fail(Unobtainable(f"the fetch of chunk {fill.index} of {content.key} was given up"))
             raise
         finally:
-            self._landed(entry, index)
+            self._ended(fill)
 
     async def _attempt(self, offer: Offer, content: Content, fill: Fill) -> None:
         """Fetch what is missing of a chunk from one offer, and keep it."""
@@ -144,44 +193,85 @@ class Flights:
             try:
                 if fill.position < fill.span.stop:
                     await offer.fetch(fill.remaining(), sink)
-                checksum = fill.complete(sink.expected)
             finally:
                 self._received(offer.kind, sink.received)
-                sink.close()
+            self._land(content, fill, sink)
         except RangesUnsupported:
-            await self._run(offer, content, fill.entry).reach(fill.index)
-            fill.kind = offer.kind
-            fill.position = fill.span.stop
-            fill.finish()
-            return
+            sink.close()
+            await self._run(offer, content, fill).reach(fill)
         except SourceLied as error:
             log.warning("%s: chunk %d of %s: %s", offer.name, fill.index, content.key, error)
             raise
-        if fill.kept:
-            try:
-                self._cache.commit(fill.entry, fill.index, checksum)
-                if not fill.was_read:
-                    fill.entry.came_from(fill.index, offer.kind)
-            except OSError as error:
-                log.warning("chunk %d of %s is served but not kept: %s", fill.index, content.key, error)
-        fill.finish()
-        self.committed(content, fill.entry)
+        finally:
+            sink.close()
 
-    def _run(self, offer: Offer, content: Content, entry: Entry) -> SequentialRun:
-        """The one pass from the beginning on through a content whose source ignores ranges."""
-        run = self._runs.get(entry)
-        if run is None or run.ended:
-            run = SequentialRun(self._cache, content, entry, received=self._received, committed=self.committed)
-            self._runs[entry] = run
-            self._tasks.create_task(self._drive_run(run, offer), name=f"run {content.key}")
+    def _land(self, content: Content, fill: Fill, sink: FillSink) -> None:
+        """Every byte of a chunk is in. Raises SourceLied, SourceUnavailable where that is not so."""
+        checksum = fill.complete(sink)
+        if fill.kept:
+            self._cache.commit(fill.entry, fill.index, checksum)
+            if not fill.was_read:
+                fill.entry.came_from(fill.index, fill.kind)
+        else:
+            fill.entry.saw(fill.index, checksum)
+            self._aside[fill.entry, fill.index] = fill
+            while len(self._aside) > ASIDE_CHUNKS:
+                self._aside.popitem(last=False)
+        fill.finish()
+        self._ended(fill)
+        self.committed(content, fill)
+
+    # Passes through what can only be read from the beginning on
+
+    def _run(self, offer: Offer, content: Content, fill: Fill) -> SequentialRun:
+        """A pass that has not gone by this chunk yet."""
+        entry = fill.entry
+        runs = self._runs.setdefault(entry, [])
+        for run in runs:
+            if run.want(fill.index):
+                return run
+        for run in runs:
+            if run.idle:
+                run.stop()
+        run = SequentialRun(
+            entry,
+            offer,
+            ahead=self._cache.chunks_ahead(AHEAD_CHUNKS),
+            claim=lambda run, index: self._claim(content, run, index),
+            land=lambda fill, sink: self._land_from_run(content, fill, sink),
+            received=self._received,
+        )
+        run.want(fill.index)
+        runs.append(run)
+        self._tasks.create_task(self._drive_run(run), name=f"run {content.key}")
         return run
 
-    async def _drive_run(self, run: SequentialRun, offer: Offer) -> None:
+    async def _drive_run(self, run: SequentialRun) -> None:
         try:
-            await run.drive(offer)
+            await run.drive()
         finally:
-            if self._runs.get(run.entry) is run:
+            runs = self._runs[run.entry]
+            runs.remove(run)
+            if not runs:
                 del self._runs[run.entry]
+
+    def _claim(self, content: Content, run: SequentialRun, index: int) -> Fill | None:
+        """The fill of a chunk that a pass comes to; None where the chunk is here, or another source is filling it."""
+        entry = run.entry
+        if entry.has(index):
+            return None
+        fill = self._fills.get((entry, index))
+        if fill is None:
+            fill = self._begin(content, entry, index, Want(awaited=False))
+            self._tasks.create_task(self._drive(content, fill, run), name=f"pass {content.key} {index}")
+            return fill
+        return fill if run.awaits(fill) else None
+
+    def _land_from_run(self, content: Content, fill: Fill, sink: FillSink) -> None:
+        try:
+            self._land(content, fill, sink)
+        finally:
+            sink.close()
 
 
 def _most_telling(problems: Sequence[PeerdError], content: Content, index: int) -> PeerdError:

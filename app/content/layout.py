@@ -3,8 +3,8 @@
     <cache-dir>/
         lock                        held while a node runs here, so that two never share a folder
         v1/contents/<aa>/<id>/      id: sha-256 of the content key, aa: its first two digits
-            meta.json               what the content is; written beside and renamed
-            chunks                  one record of 33 bytes a chunk: its state, then its sha-256
+            meta.json               what the content is; written beside and renamed; its last line is a check sum
+            chunks                  one record of 37 bytes a chunk: its state, its sha-256, and a check sum of both
             data                    chunk i at i * chunk_size; sparse, so what is missing takes no room
         v1/names/<aa>/<id>.json     what a tag or a URL stood for when it was last asked
         v1/trash/                   what is being deleted; emptied at start
@@ -13,8 +13,9 @@ A whole content is one plain file, so `sha256sum data` proves it and a range ove
 
 Nothing is synced to disk, and nothing needs to be: a record says what the chunk hashes to, and a chunk is hashed before its
 first use after a start. Data that did not reach the disk, a torn record, or a bit that rotted all end the same way: the
-hash differs and the chunk is missing. `meta.json` is whole or absent, because rename is atomic; an empty one left by power
-loss does not parse and its folder is deleted.
+hash differs and the chunk is missing. A record has a check sum of its own, because the hash in it outlives the data: it says
+what the next source must send. `meta.json` is whole or absent, because rename is atomic; one that power loss left empty, or in
+which a bit rotted, does not add up and its folder is deleted.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,10 +36,13 @@ from app.content.validator import Validator
 from app.errors import BadRequest
 
 ABSENT, PRESENT, GONE = 0, 1, 2
-"""A chunk's state. GONE: evicted, but what it must hash to is known."""
+"""A chunk's state. GONE: not here any more, but what it hashed to is known."""
 
 CHECKSUM_SIZE = 32
-RECORD_SIZE = 1 + CHECKSUM_SIZE
+RECORD_SIZE = 1 + CHECKSUM_SIZE + 4
+
+CHUNKS_MAX = 1 << 20
+"""Of one content. An upstream may say any length; what is remembered of each chunk takes 49 bytes of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,10 @@ class Meta:
             fields["digest"] = Digest.parse(fields["digest"]) if fields["digest"] else None
             fields["validator"] = Validator(**fields["validator"]) if fields["validator"] else None
             meta = cls(**fields)
+            sensible = meta.size >= 0 and meta.chunk_size > 0 and meta.chunks <= CHUNKS_MAX
         except (TypeError, KeyError, AttributeError, BadRequest) as error:
             raise ValueError(f"not a meta.json: {error}") from error
-        if meta.size < 0 or meta.chunk_size <= 0:
+        if not sensible:
             raise ValueError(f"not a meta.json: size {meta.size}, chunk size {meta.chunk_size}")
         return meta
 
@@ -145,7 +151,7 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
-        beside.write_text(text)
+        beside.write_text(f"{text}\n{_seal(text)}\n")
         beside.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -153,16 +159,38 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
+def read_whole(path: Path) -> str:
+    """What `write_whole` wrote. Raises ValueError where a bit of it rotted or never reached the disk; OSError."""
+    text, _, seal = path.read_text().removesuffix("\n").rpartition("\n")
+    if seal != _seal(text):
+        raise ValueError(f"{path.name} is damaged")
+    return text
+
+
+def _seal(text: str) -> str:
+    """A last line for a JSON document that leaves it readable as JSON."""
+    return f'"{zlib.crc32(text.encode()):08x}"'
+
+
+def record(state: int, checksum: bytes) -> bytes:
+    """One chunk's record; that of an ABSENT one is nothing but zeros, as in a file that was never written."""
+    if state == ABSENT:
+        return bytes(RECORD_SIZE)
+    body = bytes([state]) + checksum
+    return body + zlib.crc32(body).to_bytes(4, "big")
+
+
 def read_records(path: Path, count: int) -> tuple[bytearray, bytearray]:
-    """States and checksums of `count` chunks, as `chunks` keeps them; what the file lacks is ABSENT."""
+    """States and checksums of `count` chunks, as `chunks` keeps them; what the file lacks, or does not add up, is ABSENT."""
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raw = b""
-    raw = raw[: count * RECORD_SIZE].ljust(count * RECORD_SIZE, b"\0")
-    states = bytearray(state if state in (PRESENT, GONE) else ABSENT for state in raw[::RECORD_SIZE])
-    checksums = bytearray(count * CHECKSUM_SIZE)
-    for index in range(count):
-        start = index * RECORD_SIZE + 1
-        checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = raw[start : start + CHECKSUM_SIZE]
+    states, checksums = bytearray(count), bytearray(count * CHECKSUM_SIZE)
+    for index in range(min(count, len(raw) // RECORD_SIZE)):
+        found = raw[index * RECORD_SIZE : (index + 1) * RECORD_SIZE]
+        state, checksum = found[0], found[1 : 1 + CHECKSUM_SIZE]
+        if state in (PRESENT, GONE) and found == record(state, checksum):
+            states[index] = state
+            checksums[index * CHECKSUM_SIZE : (index + 1) * CHECKSUM_SIZE] = checksum
     return states, checksums

@@ -4,20 +4,21 @@ Owns: finding size and key of a content before its first byte. In order of cost:
 holds, upstream. What may be shared with whom is decided by the key that is chosen here (`key.py`).
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.content.byte_range import ByteRange
+from app.content.byte_range import ByteRange, chunk_count
 from app.content.cache import ChunkCache
 from app.content.descriptor import Slice
 from app.content.descriptors import KnownSizes
 from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.key import ContentKey
-from app.content.layout import Meta
+from app.content.layout import CHUNKS_MAX, Meta
 from app.content.location import BlobInRegistry, FileAtUrl, Location
 from app.content.names import Name, Resolution
 from app.content.passing import Passing
@@ -26,9 +27,12 @@ from app.content.resolver import Resolver
 from app.content.single_flight import SingleFlight
 from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
 from app.content.tasks import Tasks
-from app.errors import ContentUnknown
+from app.errors import ContentUnknown, SourceError
 
 log = logging.getLogger(__name__)
+
+PASSINGS_MAX = 8
+"""How many contents are passed on at once. Each holds a thread as long as its client reads; as many are left for the rest."""
 
 
 class Readable(Protocol):
@@ -81,7 +85,8 @@ class Library:
         self._upstream = upstream
         self._pull_through = pull_through
         reader.on_changed = self._changed
-        self._finding: SingleFlight[tuple[object, ...], Found] = SingleFlight()
+        self._asking: SingleFlight[tuple[object, ...], Stat] = SingleFlight()
+        self._passings = asyncio.Semaphore(PASSINGS_MAX)
 
     # Blobs and files
 
@@ -103,11 +108,12 @@ class Library:
             entry = self.cache.get(key)
             if entry is not None:
                 return Found(self._content(entry, location), entry)
-        return await self._finding.ask(
-            (claimed, location.host), lambda: self._look_up_digest(location, digest, claimed)
-        )
+        # A refusal of one client's credential says nothing of another's.
+        access = (claimed, location, location.authorization)
+        stat = await self._asking.ask(access, lambda: self._look_up_digest(location, digest, claimed))
+        return self._shelve(claimed, digest, stat, location)
 
-    async def _look_up_digest(self, location: Location, digest: Digest, claimed: ContentKey) -> Found:
+    async def _look_up_digest(self, location: Location, digest: Digest, claimed: ContentKey) -> Stat:
         stat = None
         if not self._reader.flights.is_suspect(claimed):
             stat = self._known(location, digest) or await self._ask_others([ContentKey.of_digest(digest), claimed])
@@ -118,8 +124,7 @@ class Library:
                 f"no member holds {digest}, and this node asks no registry for others (--no-pull-through)"
             )
         # Whatever validator the host gave, the digest says more; and a registry's redirects change it.
-        stat = Stat(stat.size, None, stat.media_type, stat.ranged)
-        return self._shelve(claimed, digest, stat, location)
+        return Stat(stat.size, None, stat.media_type, stat.ranged)
 
     def _known(self, location: Location, digest: Digest) -> Stat | None:
         """What a manifest that was read lately says of a blob."""
@@ -145,7 +150,7 @@ class Library:
                 ranged=stat.ranged,
             )
 
-        return await self.resolver.resolve(name, ask)
+        return await self.resolver.resolve(name, ask, access=(location, location.authorization, delegate))
 
     async def _find_by_url(self, location: FileAtUrl) -> Found:
         known = await self.resolve(location)
@@ -165,7 +170,11 @@ class Library:
         return self._pull_through or isinstance(location, FileAtUrl)
 
     def _shelve(self, key: ContentKey, digest: Digest | None, stat: Stat, location: Location) -> Found:
-        """Give a content its place in the cache; one that is of unknown size, or whose disk fails, has none."""
+        """Give a content its place in the cache; one that is of unknown or absurd size, or whose disk fails, has none."""
+        if stat.size is not None and chunk_count(stat.size, self.cache.chunk_size) > CHUNKS_MAX:
+            if digest is not None:
+                raise ContentUnknown(f"{key} is said to have {stat.size} bytes, more than can be proved here")
+            return Found(Content(key, None, stat.size, stat, location), None)
         if stat.size is None:
             return Found(Content(key, None, 0, stat, location), None)
         meta = Meta(
@@ -198,6 +207,9 @@ class Library:
         """Open what was found; `wanted` are the ranges that will be read, empty where all of an unknown size is."""
         if found.entry is not None:
             with self._reader.reading(found.content, found.entry) as reading:
+                if not found.content.size:
+                    # Nothing of it will be read, so nothing else would notice that it is not what it should be.
+                    await self._reader.proofs.prove(found.content, found.entry)
                 yield reading
             return
         async with self._passing(found.content, wanted) as passing:
@@ -214,25 +226,39 @@ class Library:
         if stat.size is not None:
             hull = ByteRange(kept_from, max((part.stop for part in wanted), default=stat.size))
             span = hull if stat.ranged else ByteRange(0, stat.size)
-        passing = Passing(
-            span, folder=self.cache.layout.scratch, room=self.cache.quota, kept_from=kept_from, in_order=in_order
-        )
-
-        async def fetch(sink: Passing) -> None:
-            if span is None:
-                await self._upstream.fetch_all(location, sink)
-                return
-            for offer in self._upstream.offers(content, 0):
-                await offer.fetch(span, sink)
-                return
-
         # Not a TaskGroup: that would wrap what is raised by those who read, and hide it from whoever answers for it.
-        async with Tasks() as tasks:
-            tasks.create_task(passing.drive(fetch), name=f"pass on {location}")
+        async with self._passings, Tasks() as tasks:
+            passing = Passing(
+                span, folder=self.cache.layout.scratch, room=self.cache.quota, kept_from=kept_from, in_order=in_order
+            )
+            tasks.create_task(passing.drive(self._fetch_for(content, location, span)), name=f"pass on {location.host}")
             try:
                 yield passing
             finally:
                 passing.close()
+
+    def _fetch_for(
+        self, content: Content, location: Location, span: ByteRange | None
+    ) -> Callable[[Passing], Awaitable[None]]:
+        async def fetch(passing: Passing) -> None:
+            if span is None:
+                await self._upstream.fetch_all(location, passing)
+                return
+            problem: SourceError | None = None
+            for offer in self._upstream.offers(content, 0):
+                try:
+                    await offer.fetch(span, passing)
+                except SourceError as error:
+                    # All that a client gets comes from one answer: once it has begun there is no other.
+                    if passing.progress():
+                        raise
+                    problem = error
+                else:
+                    return
+            if problem is not None:
+                raise problem
+
+        return fetch
 
     async def _changed(self, content: Content) -> None:
         """Upstream has another version: the next client is told of that one."""

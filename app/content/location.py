@@ -60,3 +60,10 @@ class FileAtUrl:
 
 
 Location = BlobInRegistry | FileAtUrl
+
+
+def same_access(one: Location | None, other: Location | None) -> bool:
+    """Whether upstream can not but answer both alike: the same place, asked with the same credential."""
+    if one is None or other is None:
+        return one is other
+    return one == other and one.authorization == other.authorization

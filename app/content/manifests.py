@@ -22,6 +22,7 @@ from app.content.location import ManifestInRegistry
 from app.content.names import Name, Resolution
 from app.content.reader import Reader
 from app.content.resolver import Resolver
+from app.content.single_flight import SingleFlight
 from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
 from app.errors import ContentUnknown, DigestMismatch, PeerdError, SourceLied
 
@@ -64,6 +65,7 @@ class Manifests:
         self._catalogues = catalogues
         self._upstream = upstream
         self._pull_through = pull_through
+        self._asking: SingleFlight[tuple[object, ...], Entry] = SingleFlight()
 
     async def describe(self, location: ManifestInRegistry) -> FoundManifest:
         """Digest, media type and size of a manifest, without its bytes where they are not here. For HEAD."""
@@ -85,7 +87,8 @@ class Manifests:
             digest, media_type, size = await self._upstream.manifest_digest(location)
             return Resolution(size, digest=digest, media_type=media_type)
 
-        return await self._resolver.resolve(name, ask if self._pull_through else None)
+        access = (location.authorization, delegate)
+        return await self._resolver.resolve(name, ask if self._pull_through else None, access=access)
 
     async def find(self, location: ManifestInRegistry, delegate: Delegate | None = None) -> FoundManifest:
         """A manifest whose bytes are here and hash to its digest. `delegate` as in `resolve`.
@@ -102,11 +105,14 @@ class Manifests:
             digest = resolution.digest
         entry = self._cache.get(ContentKey.of_digest(digest))
         if entry is None or not await self._is_right(entry):
-            entry = await self._from_others(location, digest)
-        if entry is None:
-            entry = await self._from_upstream(location, digest, delegate or self._delegate)
+            # By delegate too: a member that asks us as such must not wait for what we ask of that very member.
+            access = (location.registry, location.repository, digest, location.authorization, delegate)
+            entry = await self._asking.ask(access, lambda: self._obtain(location, digest, delegate or self._delegate))
         self._learn_sizes(location, entry)
         return FoundManifest(digest, entry.meta.media_type or "", entry.meta.size, entry)
+
+    async def _obtain(self, location: ManifestInRegistry, digest: Digest, delegate: Delegate) -> Entry:
+        return await self._from_others(location, digest) or await self._from_upstream(location, digest, delegate)
 
     async def _is_right(self, entry: Entry) -> bool:
         """Whether all of it is here and did not rot; what did is dropped."""

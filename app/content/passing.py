@@ -6,15 +6,19 @@ before a range of it can be told.
 """
 
 import asyncio
+import contextlib
+import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from app.content.byte_range import ByteRange
-from app.content.descriptor import Descriptor, Slice
+from app.content.descriptor import Descriptor, Slice, nameless
 from app.content.source import Abandoned, SourceKind
 from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable
+
+log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 32 << 20
 """How far upstream may run ahead of the client, where the client reads from the front."""
@@ -50,7 +54,12 @@ class Passing:
         self._loop = asyncio.get_running_loop()
         self._changed: asyncio.Future[None] = self._loop.create_future()
         self._may_go_on = threading.Condition()
-        self._file = Descriptor(os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600))
+        try:
+            self._file = nameless(folder)
+        except OSError as error:
+            log.warning("what is passed on goes through memory: %s", error)
+            self._file = Descriptor(os.memfd_create("passing"))
+            self._room = min(room, WINDOW_BYTES)
 
     async def drive(self, fetch: Callable[["Passing"], Awaitable[None]]) -> None:
         """Let `fetch` write all of it in here."""
@@ -113,7 +122,8 @@ class Passing:
         if self._in_order:
             done_with = position - self._start - IN_SOCKETS_BYTES
             if done_with - self._given_back >= IN_SOCKETS_BYTES:
-                self._file.punch(self._given_back, done_with - self._given_back)
+                with contextlib.suppress(OSError):  # It goes with the file, at the latest.
+                    self._file.punch(self._given_back, done_with - self._given_back)
                 self._given_back = done_with
         with self._may_go_on:
             self._read_up_to = max(self._read_up_to, position)

@@ -7,6 +7,7 @@ stops when the content is whole or was evicted, when a chunk can not be had, or 
 
 import asyncio
 import logging
+import weakref
 
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
@@ -26,6 +27,9 @@ IDLE_SECONDS = 60.0
 QUOTA_SHARE_MAX = 0.5
 """A file that would take more than this share of the cache pushes out what others use; it is fetched as it is read."""
 
+RETRY_SECONDS = 30.0
+"""A content of which a chunk could not be had is not filled again for so long, however often it is read."""
+
 BUSY_SECONDS = 0.01
 """The moment after which another chunk is taken when whoever had the last one was busy."""
 
@@ -41,6 +45,7 @@ class Prefetcher:
         self._enabled = enabled
         self._slots = asyncio.Semaphore(CHUNKS_AT_ONCE)
         self._under_way: dict[Entry, int] = {}
+        self._stopped_at: weakref.WeakKeyDictionary[Entry, float] = weakref.WeakKeyDictionary()
 
     def read(self, content: Content, entry: Entry, first: int, *, whole: bool) -> bool:
         """Somebody reads `entry` from chunk `first` on, up to its end if `whole`. Returns whether it is being filled."""
@@ -49,6 +54,9 @@ class Prefetcher:
             return True
         fits = entry.meta.size <= self._cache.quota * QUOTA_SHARE_MAX
         if not (self._enabled or whole) or not fits or entry.whole or entry.folder is None:
+            return False
+        stopped_at = self._stopped_at.get(entry)
+        if stopped_at is not None and self._cache.clock() - stopped_at < RETRY_SECONDS:
             return False
         self._under_way[entry] = first
         self._tasks.create_task(self._fill(content, entry), name=f"prefetch {content.key}")
@@ -71,11 +79,12 @@ class Prefetcher:
                     return
                 index = self._asker.choose(content, wanted, self._under_way[entry])
                 fill = self._flights.join(content, entry, index, awaited=False)
-                await fill.wait_beyond(fill.span.stop - 1)
+                await fill.ended()
             if isinstance(fill.error, NotNow):
                 await asyncio.sleep(BUSY_SECONDS)
             elif fill.error is not None or not fill.kept:
                 log.info("stopped filling %s at chunk %d: %s", content.key, index, fill.error or "it is not kept")
+                self._stopped_at[entry] = self._cache.clock()
                 return
 
     def _is_wanted(self, entry: Entry) -> bool:

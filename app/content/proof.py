@@ -4,19 +4,24 @@ Owns: one running hash a content. It follows the chunks from the first on, as fa
 that was read in order is proved a moment after its last byte came, and one that came in any order by one look at the disk.
 What is proved becomes the digest's content for everybody; what is not is deleted, and members are not asked for it again
 for a while.
+
+A chunk may be evicted after it was hashed, and come back different. The entry counts that, and the hash begins anew: what is
+promoted is what was hashed.
 """
 
 import asyncio
 import logging
 import os
+import weakref
 from typing import TYPE_CHECKING
 
-from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
+from app.content.descriptor import Slice
 from app.content.digest import Digest
 from app.content.entry import Entry
+from app.content.fill import Fill
 from app.content.flight import Flights
-from app.content.source import Content
+from app.content.source import Content, SourceKind
 from app.content.tasks import Tasks
 from app.content.threads import Threads
 from app.errors import DigestMismatch, PeerdError
@@ -30,11 +35,21 @@ log = logging.getLogger(__name__)
 class _Running:
     """How far one content has been hashed."""
 
-    def __init__(self, digest: Digest) -> None:
-        self.hash = digest.hasher()
-        self.next_chunk = 0
+    def __init__(self, digest: Digest, entry: Entry) -> None:
         self.lock = asyncio.Lock()
         self.following = False
+        self._digest = digest
+        self.restart(entry)
+
+    def restart(self, entry: Entry) -> None:
+        """Begin with the first chunk."""
+        self.hash = self._digest.hasher()
+        self.next_chunk = 0
+        self.disagreements = entry.disagreements
+
+    def is_through(self, entry: Entry) -> bool:
+        """Whether every chunk was hashed, and none came back different after it was."""
+        return self.next_chunk == entry.meta.chunks and self.disagreements == entry.disagreements
 
 
 class Proofs:
@@ -45,24 +60,36 @@ class Proofs:
         self._flights = flights
         self._threads = threads
         self._tasks = tasks
-        self._running: dict[Entry, _Running] = {}
+        self._running: weakref.WeakKeyDictionary[Entry, _Running] = weakref.WeakKeyDictionary()
         flights.committed = self.follow
 
-    def follow(self, content: Content, entry: Entry) -> None:
+    def _of(self, entry: Entry, digest: Digest) -> _Running:
+        running = self._running.get(entry)
+        if running is None:
+            running = self._running[entry] = _Running(digest, entry)
+        return running
+
+    def follow(self, content: Content, fill: Fill) -> None:
         """A chunk came in: hash on as far as there is no gap. Returns at once; called on the event loop."""
+        entry = fill.entry
         if content.digest is None or entry.verified:
             return
-        running = self._running.setdefault(entry, _Running(content.digest))
-        if not running.following and running.next_chunk < entry.meta.chunks and entry.has(running.next_chunk):
+        running = self._of(entry, content.digest)
+        if not running.following and self._is_at_hand(entry, running):
             running.following = True
             self._tasks.create_task(self._follow(content, entry, running), name=f"prove {content.key}")
+
+    def _is_at_hand(self, entry: Entry, running: _Running) -> bool:
+        index = running.next_chunk
+        return index < entry.meta.chunks and (entry.has(index) or self._flights.aside(entry, index) is not None)
 
     async def _follow(self, content: Content, entry: Entry, running: _Running) -> None:
         try:
             async with running.lock:
-                while running.next_chunk < entry.meta.chunks and entry.has(running.next_chunk) and not entry.verified:
-                    await self._hash_next(entry, running)
-                if running.next_chunk == entry.meta.chunks:
+                while not entry.verified and self._is_at_hand(entry, running):
+                    if not await self._hash_next(content, entry, running, fetch=False):
+                        return
+                if not entry.verified and running.is_through(entry):
                     self._conclude(content, entry, running)
         except (PeerdError, OSError) as error:
             log.warning("%s: %s", content.key, error)
@@ -78,29 +105,34 @@ class Proofs:
         """
         if content.digest is None or entry.verified:
             return
-        running = self._running.setdefault(entry, _Running(content.digest))
+        running = self._of(entry, content.digest)
         async with running.lock:
-            while running.next_chunk < entry.meta.chunks and not entry.verified:
-                index = running.next_chunk
-                if not entry.has(index):
-                    fill = await self._flights.landed(content, entry, index)
-                    if not entry.has(index):  # A disk that keeps nothing: the chunk exists in this fill only.
-                        part = fill.slice(fill.span.start, fill.span.stop)
-                        where = ByteRange(part.offset, part.offset + part.count)
-                        await self._threads.disk(_update, running.hash, part.file.fileno(), where)
-                        running.next_chunk += 1
-                        continue
-                await self._hash_next(entry, running)
+            while not entry.verified and not running.is_through(entry):
+                await self._hash_next(content, entry, running, fetch=True)
             if not entry.verified:
                 self._conclude(content, entry, running)
 
-    async def _hash_next(self, entry: Entry, running: _Running) -> None:
+    async def _hash_next(self, content: Content, entry: Entry, running: _Running, *, fetch: bool) -> bool:
+        """Hash one chunk more; False where it is not here and is not to be fetched."""
+        if running.disagreements != entry.disagreements:
+            # What was hashed is not what is here now.
+            running.restart(entry)
         index = running.next_chunk
-        span = entry.span(index)
         with entry.pinned(index, index + 1):
-            file = entry.file()
-            await self._threads.disk(_update, running.hash, file.fileno(), span)
-        running.next_chunk += 1
+            fill = None
+            if not await self._cache.check(entry, index):
+                if not fetch and self._flights.aside(entry, index) is None:
+                    return False
+                fill = await self._flights.landed(content, entry, index)
+            if fill is not None and not entry.has(index):
+                part = fill.slice(fill.span.start, fill.span.stop)
+            else:
+                span = entry.span(index)
+                part = Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
+            hashed = await self._threads.disk(_update, running.hash.copy(), part)
+        # Only now: who waits for a proof may leave in the middle of a chunk.
+        running.hash, running.next_chunk = hashed, index + 1
+        return True
 
     def _conclude(self, content: Content, entry: Entry, running: _Running) -> None:
         self._running.pop(entry, None)
@@ -115,11 +147,13 @@ class Proofs:
         )
 
 
-def _update(running: "_Hash", fd: int, span: ByteRange) -> None:
-    position = span.start
-    while position < span.stop:
-        piece = os.pread(fd, min(1 << 20, span.stop - position), position)
+def _update(running: "_Hash", part: Slice) -> "_Hash":
+    """`running` and the bytes of `part`. For a thread."""
+    position, stop = part.offset, part.offset + part.count
+    while position < stop:
+        piece = os.pread(part.file.fileno(), min(1 << 20, stop - position), position)
         if not piece:
-            raise OSError(f"the cache's file ends at {position}, before {span.stop}")
+            raise OSError(f"the cache's file ends at {position}, before {stop}")
         running.update(piece)
         position += len(piece)
+    return running

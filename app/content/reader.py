@@ -19,12 +19,15 @@ from app.content.flight import Flights
 from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.source import Content
-from app.errors import ContentChanged, NotNow, Unobtainable
+from app.errors import ContentChanged, DigestMismatch
 
 log = logging.getLogger(__name__)
 
 AHEAD_CHUNKS = 4
 """How many chunks are fetched at once for one client that reads in order, where the rest is not being filled anyway."""
+
+RUN_CHUNKS = 64
+"""How many chunks are sent as one slice at most: as many are kept from eviction by a client that reads slowly."""
 
 
 class Reading:
@@ -47,6 +50,8 @@ class Reading:
         Raises:
             Unobtainable, ContentChanged, DigestMismatch, UpstreamError, ContentUnknown: the rest can not be had.
         """
+        if wanted is None and not self.content.size:
+            return
         span = wanted or ByteRange(0, self.content.size)
         try:
             async with aclosing(self._slices(span)) as slices:
@@ -60,16 +65,18 @@ class Reading:
         entry, content, reader = self.entry, self.content, self._reader
         chunk_size = entry.meta.chunk_size
         stop_chunk = wanted.chunks(chunk_size).stop
-        held_back = self._held_back(wanted)
+        held_back, disagreements = self._held_back(wanted), entry.disagreements
         filling = reader.prefetcher.read(
             content, entry, wanted.start // chunk_size, whole=wanted.stop == entry.meta.size
         )
-        ahead = 1 if filling else AHEAD_CHUNKS
+        ahead = 1 if filling else reader.cache.chunks_ahead(AHEAD_CHUNKS)
         position = wanted.start
         while position < wanted.stop:
             index = position // chunk_size
             if held_back is not None and index >= held_back:
                 await reader.proofs.prove(content, entry)
+                if entry.disagreements != disagreements:
+                    raise DigestMismatch(f"a chunk of {content.key} came back different while a client read it")
                 held_back = None
             self._look_ahead(index, min(index + ahead, stop_chunk))
             if await reader.cache.check(entry, index):
@@ -80,23 +87,22 @@ class Reading:
                     self._was_read(index, run_stop)
                 position = stop
                 continue
+            if entry.has(index) and reader.cache.is_fresh(entry, index):
+                continue  # It came in while somebody else found the former one rotten.
             fill = reader.flights.join(content, entry, index)
-            fill.was_read = True
             with entry.pinned(index, index + 1):
                 stop = min(wanted.stop, fill.span.stop)
                 while position < stop:
+                    fill.was_read = True
                     await fill.wait_beyond(position)
                     if fill.released > position:
                         part = fill.slice(position, min(stop, fill.released))
                         yield part
                         position += part.count
-                    elif isinstance(fill.error, NotNow):
-                        fill = reader.flights.join(content, entry, index)  # It was not awaited; now it is.
-                        fill.was_read = True
-                    elif fill.error is not None:
-                        raise fill.error
+                    elif entry.has(index):
+                        break  # Another fetch brought it meanwhile.
                     else:
-                        raise Unobtainable(f"{fill} ended without its bytes")
+                        fill = reader.flights.again(content, fill)
                 self._was_read(index, index + 1)
 
     def _held_back(self, wanted: ByteRange) -> int | None:
@@ -120,7 +126,7 @@ class Reading:
         """Where the run of chunks ends that may be sent as one: here, checked lately, and from the same source."""
         entry, cache = self.entry, self._reader.cache
         origin = entry.origin(index)
-        stop = index + 1
+        stop, stop_chunk = index + 1, min(stop_chunk, index + RUN_CHUNKS)
         while stop < stop_chunk and entry.has(stop) and cache.is_fresh(entry, stop) and entry.origin(stop) is origin:
             stop += 1
         return stop

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from aiocache import SimpleMemoryCache
@@ -41,7 +41,7 @@ class Resolver:
         self._ttl_seconds = ttl_seconds
         self._wall_clock = wall_clock
         self._believed = SimpleMemoryCache()
-        self._asking: SingleFlight[Name, Resolution] = SingleFlight()
+        self._asking: SingleFlight[tuple[Name, Hashable], Resolution] = SingleFlight()
         self.listener: HeldListener | None = None
 
     def advertised(self) -> Iterable[str]:
@@ -52,8 +52,12 @@ class Resolver:
         """What is known here, however old; for members that ask."""
         return self._table.get(name)
 
-    async def resolve(self, name: Name, ask: Callable[[], Awaitable[Resolution]] | None) -> Resolution:
+    async def resolve(
+        self, name: Name, ask: Callable[[], Awaitable[Resolution]] | None, *, access: Hashable = None
+    ) -> Resolution:
         """What `name` stands for; `ask` asks upstream, None where upstream may not be asked.
+
+        Those who ask at the same time with the same `access` (a credential, a signed URL) ask once, and are refused together.
 
         Raises:
             ContentUnknown: upstream does not know the name, or may not be asked.
@@ -62,7 +66,7 @@ class Resolver:
         believed: Resolution | None = await self._believed.get(name.identity)
         if believed is not None:
             return believed
-        return await self._asking.ask(name, lambda: self._resolve(name, ask))
+        return await self._asking.ask((name, access), lambda: self._resolve(name, ask))
 
     async def _resolve(self, name: Name, ask: Callable[[], Awaitable[Resolution]] | None) -> Resolution:
         if ask is None:
@@ -119,9 +123,11 @@ class Resolver:
                 await self._believed.set(name.identity, found, ttl=self._ttl_seconds)
 
     def _keep(self, name: Name, found: Resolution) -> None:
-        self._table.put(name, found)
+        forgotten = self._table.put(name, found)
         if self.listener is not None:
             self.listener.held([advertised.name(name.identity)])
+            if forgotten:
+                self.listener.gone([advertised.name(old.identity) for old in forgotten])
 
     async def forget(self, name: Name) -> None:
         """Upstream is asked again next time."""

@@ -3,22 +3,26 @@
 Upstreams that ignore `Range` send the whole again for each chunk; so one pass fills every chunk, and whoever waits for one
 waits for the pass to reach it. The pass runs a bounded way ahead of the furthest reader, so that a file larger than the
 cache does not push out what is still to be read, and ends when nobody wants more for a while.
+
+The pass writes nothing itself: it takes each chunk's fill over, or leaves the chunk out where another source is filling it.
 """
 
 import asyncio
-import hashlib
 import logging
-import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVarTuple, Unpack
 
 from app.content.byte_range import ByteRange
-from app.content.cache import ChunkCache
 from app.content.entry import Entry
-from app.content.source import Abandoned, Content, Offer, SourceKind
+from app.content.fill import Fill, FillSink
+from app.content.source import Abandoned, Offer, SourceKind
 from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable
 
 log = logging.getLogger(__name__)
+
+Arguments = TypeVarTuple("Arguments")
 
 AHEAD_CHUNKS = 32
 """How far the pass may run ahead of the furthest chunk that somebody waits for."""
@@ -26,55 +30,87 @@ AHEAD_CHUNKS = 32
 PATIENCE_SECONDS = 15.0
 """How long the pass waits for somebody to want more before it gives its connection back."""
 
+LOOP_SECONDS = 15.0
+"""An event loop that does not answer for so long has ended."""
+
 
 class SequentialRun:
-    """Fills an entry from chunk `first` on. A sink, written to by one thread."""
+    """Fills an entry from its first chunk on. A sink, written to by one thread.
+
+    `claim` gives the fill of a chunk over to the pass, or None where it is to be left out; `land` takes a chunk that is in, and
+    raises SourceLied where it is not what it must be. Both are called on the event loop.
+    """
 
     def __init__(
         self,
-        cache: ChunkCache,
-        content: Content,
         entry: Entry,
+        offer: Offer,
         *,
-        span: ByteRange | None = None,
+        ahead: int = AHEAD_CHUNKS,
+        claim: Callable[["SequentialRun", int], Fill | None],
+        land: Callable[[Fill, FillSink], None],
         received: Callable[[SourceKind, int], None],
-        committed: Callable[[Content, Entry], None],
     ) -> None:
         self.entry = entry
         self.error: PeerdError | None = None
         self.ended = False
-        self._cache = cache
-        self._content = content
-        self._span = span or ByteRange(0, content.size)
+        self.idle = False
+        self.next_chunk = 0
+        self._offer = offer
+        self._ahead = ahead
+        self._claim = claim
+        self._land = land
         self._received = received
-        self._committed = committed
         self._loop = asyncio.get_running_loop()
-        self._position = self._span.start
-        self._passed = self._position // entry.meta.chunk_size
-        self._hash = hashlib.sha256()
-        self._file = entry.file()
         self._changed: asyncio.Future[None] = self._loop.create_future()
-        self._wanted = self._passed
+        self._awaited: set[Fill] = set()
+        self._position = 0
+        self._current: tuple[Fill, FillSink] | None = None
+        self._wanted = 0
         self._more_wanted = threading.Condition()
 
-    async def reach(self, index: int) -> None:
-        """Return when chunk `index` is in. Raises SourceError or UpstreamError when the pass ends before that."""
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "idle" if self.idle else "running"
+        return f"<SequentialRun {self.entry.meta.key} before chunk {self.next_chunk} {state}>"
+
+    # On the event loop
+
+    def want(self, index: int) -> bool:
+        """Somebody wants chunk `index`. Returns whether the pass will come to it."""
         with self._more_wanted:
+            if self.ended or index < self.next_chunk:
+                return False
             self._wanted = max(self._wanted, index)
             self._more_wanted.notify()
-        while not self.entry.has(index):
-            if self.error is not None:
-                raise self.error
-            if self.ended or index < self._passed:
-                raise SourceUnavailable(
-                    f"the pass through {self._content.key} went by chunk {index} without it being kept"
-                )
-            await asyncio.shield(self._changed)
+            return True
 
-    async def drive(self, offer: Offer) -> None:
+    async def reach(self, fill: Fill) -> None:
+        """Return when the chunk of `fill` is in. Raises PeerdError when the pass ends or goes by without it."""
+        self._awaited.add(fill)
+        try:
+            while not fill.done:
+                if self.error is not None:
+                    raise self.error
+                if self.ended or (fill.index < self.next_chunk and not self._is_current(fill)):
+                    raise SourceUnavailable(f"the pass through {self.entry.meta.key} went by chunk {fill.index}")
+                await asyncio.shield(self._changed)
+        finally:
+            self._awaited.discard(fill)
+
+    def awaits(self, fill: Fill) -> bool:
+        """Whether the fetch of this chunk waits for the pass."""
+        return fill in self._awaited
+
+    def stop(self) -> None:
+        """Nobody wants more of it."""
+        with self._more_wanted:
+            self.ended = True
+            self._more_wanted.notify()
+
+    async def drive(self) -> None:
         """Read it all."""
         try:
-            await offer.fetch(self._span, self)
+            await self._offer.fetch(ByteRange(0, self.entry.meta.size), self)
         except PeerdError as error:
             self.error = error
         except Abandoned:
@@ -83,16 +119,35 @@ class SequentialRun:
             self.error = Unobtainable("the pass was given up")
             raise
         finally:
-            self.ended = True
-            with self._more_wanted:
-                self._more_wanted.notify()
+            self.stop()
+            if self._current is not None:
+                self._current[1].close()
             self._notify()
+
+    def _is_current(self, fill: Fill) -> bool:
+        return self._current is not None and self._current[0] is fill
 
     def _notify(self) -> None:
         if not self._changed.done():
             self._changed.set_result(None)
         if not self.ended:
             self._changed = self._loop.create_future()
+
+    def _begin(self, index: int) -> None:
+        """Whose the bytes of chunk `index` are."""
+        fill = None if self.ended else self._claim(self, index)
+        self._current = (fill, fill.sink(self._offer)) if fill is not None else None
+        self.next_chunk = index + 1
+        self._notify()
+
+    def _end(self) -> None:
+        """The chunk's last byte is in."""
+        current, self._current = self._current, None
+        try:
+            if current is not None:
+                self._land(*current)
+        finally:
+            self._notify()
 
     # Called by the offer's thread
 
@@ -102,44 +157,58 @@ class SequentialRun:
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes, over chunk borders."""
         view = memoryview(data)
-        if self._position + len(view) > self._span.stop:
-            raise SourceLied(f"sent more than the {len(self._span)} bytes asked for")
+        if self._position + len(view) > self.entry.meta.size:
+            raise SourceLied(f"sent more than the {self.entry.meta.size} bytes asked for")
         self._loop.call_soon_threadsafe(self._received, SourceKind.UPSTREAM, len(view))
         while view:
-            index = self._position // self.entry.meta.chunk_size
-            stop = self.entry.span(index).stop
-            piece, view = view[: stop - self._position], view[stop - self._position :]
-            self._put(index, piece)
-            if self._position == stop:
-                self._finish_chunk(index)
+            span = self.entry.span(self._position // self.entry.meta.chunk_size)
+            index = span.start // self.entry.meta.chunk_size
+            if self._position == span.start:
+                self._wait_until_wanted(index)
+                self._on_loop(self._begin, index)
+            piece, view = view[: span.stop - self._position], view[span.stop - self._position :]
+            self._put(piece)
+            self._position += len(piece)
+            if self._position == span.stop:
+                self._on_loop(self._end)
 
-    def _put(self, index: int, piece: memoryview) -> None:
-        self._hash.update(piece)
-        if not self.entry.has(index):
-            try:
-                os.pwrite(self._file.fileno(), piece, self._position)
-            except OSError as error:
-                raise SourceUnavailable(f"no room for chunk {index}: {error}") from error
-        self._position += len(piece)
+    def _put(self, piece: memoryview) -> None:
+        """Of what its fill has from another source already, nothing is taken again."""
+        current = self._current
+        if current is not None:
+            fill, sink = current
+            missing = piece[max(0, fill.position - self._position) :]
+            if missing:
+                sink.write(missing)
 
-    def _finish_chunk(self, index: int) -> None:
-        checksum, self._hash = self._hash.digest(), hashlib.sha256()
-        self._loop.call_soon_threadsafe(self._commit, index, checksum)
+    def _wait_until_wanted(self, index: int) -> None:
         with self._more_wanted:
+            self.idle = index >= self._wanted + self._ahead
             in_time = self._more_wanted.wait_for(
-                lambda: self.ended or index < self._wanted + AHEAD_CHUNKS, timeout=PATIENCE_SECONDS
+                lambda: self.ended or index < self._wanted + self._ahead, timeout=PATIENCE_SECONDS
             )
-        if self.ended or not in_time:
+            self.idle = False
+            self.ended |= not in_time
+        if self.ended:
             raise Abandoned
 
-    def _commit(self, index: int, checksum: bytes) -> None:
-        if not self.entry.has(index):
-            self._cache.make_room(len(self.entry.span(index)))
+    def _on_loop(self, step: Callable[[Unpack[Arguments]], None], *args: *Arguments) -> None:
+        """Do something on the event loop, and go on when it is done."""
+        done: Future[None] = Future()
+
+        def run() -> None:
             try:
-                self._cache.commit(self.entry, index, checksum)
-                self.entry.came_from(index, SourceKind.UPSTREAM)
-            except OSError as error:
-                log.warning("chunk %d of %s can not be kept: %s", index, self._content.key, error)
-        self._passed = index + 1
-        self._notify()
-        self._committed(self._content, self.entry)
+                step(*args)
+            except PeerdError as error:
+                done.set_exception(error)
+            except BaseException as error:
+                done.set_exception(error)
+                raise
+            else:
+                done.set_result(None)
+
+        self._loop.call_soon_threadsafe(run)
+        try:
+            done.result(LOOP_SECONDS)
+        except TimeoutError:
+            raise Abandoned from None

@@ -22,7 +22,8 @@ RANGES_MAX = 16
 """More are answered with the whole: section 14.2 names many small or overlapping ranges as an attack."""
 
 _SPEC = re.compile(r"(\d*)-(\d*)", re.ASCII)
-_DIGITS_MAX = 19
+_FAR = 10**18
+"""Beyond the end of any content; a position of more digits counts as this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,18 @@ def parse_range(header: str | None) -> tuple[RequestedRange, ...] | None:
         if not text:
             continue  # An empty list element is allowed (section 5.6.1.2).
         match = _SPEC.fullmatch(text)
-        if match is None or match[0] == "-" or max(len(match[1]), len(match[2])) > _DIGITS_MAX:
+        if match is None or match[0] == "-":
             return None
-        requested.append(
-            RequestedRange(int(match[1]) if match[1] else None, int(match[2]) if match[2] else None),
-        )
+        requested.append(RequestedRange(_position(match[1]), _position(match[2])))
     return tuple(requested) or None
+
+
+def _position(digits: str) -> int | None:
+    """RFC 9110, section 14.1.2: any number of digits is allowed, and must not overflow."""
+    significant = digits.lstrip("0")
+    if len(significant) > 18:
+        return _FAR
+    return int(significant or "0") if digits else None
 
 
 def resolve(requested: Sequence[RequestedRange] | None, size: int) -> list[ByteRange] | None:
