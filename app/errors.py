@@ -131,3 +131,9 @@ class BadRequest(PeerdError):
     def __init__(self, message: str, *, code: str = "UNSUPPORTED") -> None:
         super().__init__(message)
         self.code = code
+
+
+def without_frames(error: PeerdError) -> PeerdError:
+    """The same error, to be kept: a traceback holds frames, those hold the error, and all of them hold files open."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -28,6 +28,7 @@ from app.errors import (
     SourceLied,
     Unobtainable,
     UpstreamError,
+    without_frames,
 )
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class Flights:
                 try:
                     await run.reach(fill)
                 except PeerdError as error:
-                    problems.append(error)
+                    problems.append(without_frames(error))
                 else:
                     return
             for offer in self._offers(content, fill) if run is None or fill.waiting else ():
@@ -172,14 +173,14 @@ class Flights:
                     await self._attempt(offer, content, fill)
                 except (SourceError, UpstreamError, ContentError) as error:
                     log.debug("chunk %d of %s from %s: %s", fill.index, content.key, offer.name, error)
-                    problems.append(error)
+                    problems.append(without_frames(error))
                     if isinstance(error, ContentChanged):
                         break
                 else:
                     return
             fill.fail(_most_telling(problems, content, fill.index))
         except NotNow as error:
-            fill.fail(error)
+            fill.fail(without_frames(error))
         except BaseException:
             fill.fail(Unobtainable(f"the fetch of chunk {fill.index} of {content.key} was given up"))
             raise

@@ -7,8 +7,8 @@ where it does not (TLS). Success is answered only with the first bytes in hand.
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from typing import Any
 
 from starlette.responses import Response
@@ -91,29 +91,48 @@ async def first_slice(
     slices: AsyncGenerator[Slice, None], progress: Callable[[], int], patience_seconds: float | None
 ) -> Slice | None:
     """The first bytes, waited for as long as something comes in. Raises Unobtainable when nothing does for that long."""
-    loop = asyncio.get_running_loop()
-    seen, timer = progress(), None
-
-    def look_again() -> None:
-        nonlocal seen, timer
-        if patience_seconds is None:
-            return
-        if (now := progress()) != seen:
-            seen = now
-            limit.reschedule(loop.time() + patience_seconds)
-        timer = loop.call_later(patience_seconds / 10, look_again)
-
+    if patience_seconds is None:
+        return await anext(slices, None)
     try:
         async with asyncio.timeout(patience_seconds) as limit:
-            look_again()
-            return await anext(slices, None)
+            with _Patience(limit, progress, patience_seconds).extended():
+                return await anext(slices, None)
     except TimeoutError as error:
         if not limit.expired():
             raise
         raise Unobtainable(f"no source made progress for {patience_seconds:g} s") from error
-    finally:
-        if timer is not None:
-            timer.cancel()
+
+
+class _Patience:
+    """Puts a limit off as long as there is progress.
+
+    An object, not a closure: one that refers to itself would keep the content's file open until the garbage collector comes by.
+    """
+
+    def __init__(self, limit: asyncio.Timeout, progress: Callable[[], int], seconds: float) -> None:
+        self._limit = limit
+        self._progress = progress
+        self._seconds = seconds
+        self._seen = progress()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def extended(self) -> Iterator[None]:
+        """Look again and again meanwhile."""
+        self._look_again()
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look_again(self) -> None:
+        if (now := self._progress()) != self._seen:
+            self._seen = now
+            self._limit.reschedule(self._loop.time() + self._seconds)
+        self._timer = self._loop.call_later(self._seconds / 10, self._look_again)
 
 
 async def answer(
