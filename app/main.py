@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from app import __version__
 from app.api.routers import routers
 from app.assembly import running
-from app.content.cache import CacheLocked
+from app.content.inheritance import CacheLocked
 from app.errors import PeerdError
 from app.observability import logs
 from app.observability.instrument import instrument

@@ -4,7 +4,10 @@ Not each chunk: a thousand nodes that fill 512 chunks in ten seconds would talk 
 key; of one held in part each stretch is a key, and who asks for a chunk that is not there is told so.
 """
 
+from collections.abc import Iterator
+
 from app.content.byte_range import ByteRange
+from app.content.entry import Entry
 from app.content.key import ContentKey
 
 STRETCH_SIZE_BYTES = 64 << 20
@@ -32,3 +35,20 @@ def stretch_chunks(offset: int, size: int, chunk_size: int) -> range:
     first = -(-start // chunk_size)
     stop = min(start + STRETCH_SIZE_BYTES, size)
     return range(first, ByteRange(start, stop).chunks(chunk_size).stop)
+
+
+def is_whole(entry: Entry) -> bool:
+    """A digest's content is offered whole once it is proved; what has no digest, once it is all here."""
+    return entry.whole and (entry.verified or entry.meta.digest is None)
+
+
+def of(entry: Entry) -> Iterator[str]:
+    """All that can be served of one content now."""
+    size = entry.meta.size
+    if entry.present == 0 and size:
+        return
+    if is_whole(entry):
+        yield whole(entry.meta.key)
+    for offset in range(0, size, STRETCH_SIZE_BYTES):
+        if any(map(entry.has, stretch_chunks(offset, size, entry.meta.chunk_size))):
+            yield stretch(entry.meta.key, offset)

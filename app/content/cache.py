@@ -5,7 +5,6 @@ and deleting go to threads. What a chunk is and where it lies are `entry` and `l
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Protocol
 
 from app.content import advertised
-from app.content.byte_range import ByteRange
 from app.content.entry import Entry
 from app.content.eviction import victims
+from app.content.hashing import hash_of
+from app.content.inheritance import inherited, locked
 from app.content.key import ContentKey
 from app.content.layout import Layout, Meta
 from app.content.single_flight import SingleFlight
@@ -53,10 +53,6 @@ class HeldListener(Protocol):
 
     def gone(self, keys: Iterable[str]) -> None:
         """These can not be served any more."""
-
-
-class CacheLocked(Exception):
-    """Another process uses this cache folder."""
 
 
 class ChunkCache:
@@ -109,13 +105,7 @@ class ChunkCache:
         """
         layout = Layout(root)
         root.mkdir(parents=True, exist_ok=True)
-        with layout.lock.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CacheLocked(
-                    f"{root} is in use by another peerd; give each node a --cache-dir of its own"
-                ) from None
+        with locked(layout):
             cache = cls(
                 layout,
                 quota=quota,
@@ -132,47 +122,11 @@ class ChunkCache:
 
     def _load(self) -> None:
         self.layout.prepare()
-        for folder in list(self.layout.contents()):
-            try:
-                entry = self._load_entry(folder)
-            except (ValueError, OSError) as error:
-                log.warning("dropped %s from the cache: %s", folder.name[:12], error)
-                shutil.rmtree(folder, ignore_errors=True)
-                continue
+        for entry in inherited(self.layout, chunk_size=self.chunk_size, clock=self.clock):
             self._entries[entry.meta.key] = entry
             self.used_bytes += entry.held_bytes
             if not entry.present:
                 self._empty[entry] = None
-
-    def _load_entry(self, folder: Path) -> Entry:
-        entry = Entry.load(folder)
-        meta = entry.meta
-        if meta.chunk_size != self.chunk_size:
-            raise ValueError(f"its chunks are of {meta.chunk_size} bytes, and --chunk-size is {self.chunk_size}")
-        if folder != self.layout.content(meta.key):
-            if meta.digest is None or folder != self.layout.content(ContentKey.of_digest(meta.digest)):
-                raise ValueError("it lies in another content's folder")
-            # `promote` was cut short: only what was proved is ever moved into its digest's folder.
-            entry.replace_meta(replace(meta, key=ContentKey.of_digest(meta.digest), verified=True))
-        if entry.verified and not entry.is_known:
-            self._demote(entry)
-        if entry.present:
-            entry.last_read = self.clock() - (time.time() - (folder / "data").stat().st_mtime)
-        return entry
-
-    def _demote(self, entry: Entry) -> None:
-        """Something of what was proved is not known any more: it is what its host claims, until it is proved again.
-
-        Else a member could fill the gap with anything, and it would count as proved.
-        """
-        digest, folder = entry.meta.digest, entry.folder
-        if digest is None or folder is None:
-            raise ValueError("it is said to be proved, and names no digest")
-        key = ContentKey.of_unverified(digest, entry.meta.source)
-        entry.folder = self.layout.content(key)
-        entry.folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(entry.folder)
-        entry.replace_meta(replace(entry.meta, key=key, verified=False))
 
     # Looking
 
@@ -194,22 +148,7 @@ class ChunkCache:
     def advertised(self) -> Iterator[str]:
         """Every key that can be served from here, e.g. after a start."""
         for entry in self._entries.values():
-            yield from self._keys_of(entry)
-
-    def _keys_of(self, entry: Entry) -> Iterator[str]:
-        if entry.present == 0 and entry.meta.size:
-            return
-        if self._is_offered_whole(entry):
-            yield advertised.whole(entry.meta.key)
-        size = entry.meta.size
-        for offset in range(0, size, advertised.STRETCH_SIZE_BYTES):
-            if any(map(entry.has, advertised.stretch_chunks(offset, size, entry.meta.chunk_size))):
-                yield advertised.stretch(entry.meta.key, offset)
-
-    @staticmethod
-    def _is_offered_whole(entry: Entry) -> bool:
-        """A digest's content is offered whole once it is proved; what has no digest, once it is all here."""
-        return entry.whole and (entry.verified or entry.meta.digest is None)
+            yield from advertised.of(entry)
 
     # Changing
 
@@ -230,7 +169,7 @@ class ChunkCache:
         self._entries[meta.key] = entry
         self._empty[entry] = None
         if self.listener is not None and entry.whole:  # It has no bytes.
-            self.listener.held(list(self._keys_of(entry)))
+            self.listener.held(list(advertised.of(entry)))
         if len(self._empty) > EMPTY_MAX:
             oldest = next(iter(self._empty))
             self._empty.move_to_end(oldest)
@@ -253,7 +192,7 @@ class ChunkCache:
         self._empty.pop(entry, None)
         if was_new and self.listener is not None:
             keys = [advertised.stretch(entry.meta.key, entry.span(index).start)]
-            if self._is_offered_whole(entry):
+            if advertised.is_whole(entry):
                 keys.append(advertised.whole(entry.meta.key))
             self.listener.held(keys)
 
@@ -292,7 +231,7 @@ class ChunkCache:
             self._remove(known)
         self._entries[key] = entry
         if self.listener is not None:
-            self.listener.held(list(self._keys_of(entry)))
+            self.listener.held(list(advertised.of(entry)))
 
     def reserve(self, count: int) -> None:
         """Make room for `count` bytes that are on their way. They count as used until `release`."""
@@ -323,7 +262,7 @@ class ChunkCache:
 
     def _drop(self, entry: Entry, index: int) -> None:
         known = self._entries.get(entry.meta.key) is entry
-        before, offered_whole = entry.held_bytes, self._is_offered_whole(entry)
+        before, offered_whole = entry.held_bytes, advertised.is_whole(entry)
         entry.drop(index)
         if not known:
             return
@@ -365,7 +304,7 @@ class ChunkCache:
         self._move(entry, meta)
         entry.meta = meta
         if self.listener is not None:
-            self.listener.held(list(self._keys_of(entry)))
+            self.listener.held(list(advertised.of(entry)))
         return entry
 
     def _move(self, entry: Entry, meta: Meta) -> None:
@@ -394,7 +333,7 @@ class ChunkCache:
 
     def _withdraw(self, entry: Entry) -> None:
         if self.listener is not None:
-            self.listener.gone(list(self._keys_of(entry)))
+            self.listener.gone(list(advertised.of(entry)))
 
     def _remove(self, entry: Entry) -> None:
         if self._entries.get(entry.meta.key) is not entry:
@@ -456,16 +395,3 @@ class ChunkCache:
         self._corrupt()
         self._drop(entry, index)
         return False
-
-
-def hash_of(fd: int, span: ByteRange) -> bytes | None:
-    """The sha-256 of what lies at `span` of an open file; None where the file is shorter. For a thread."""
-    checksum = hashlib.sha256()
-    position = span.start
-    while position < span.stop:
-        piece = os.pread(fd, min(1 << 20, span.stop - position), position)
-        if not piece:
-            return None
-        checksum.update(piece)
-        position += len(piece)
-    return checksum.digest()

@@ -16,10 +16,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.content.byte_range import ByteRange
-from app.content.cache import ChunkCache, hash_of
+from app.content.cache import ChunkCache
 from app.content.descriptor import Slice
 from app.content.entry import Entry
 from app.content.flight import Flights
+from app.content.hashing import hash_of
 from app.content.key import ContentKey
 from app.content.names import Name, Resolution
 from app.content.resolver import Resolver
