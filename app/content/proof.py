@@ -95,6 +95,7 @@ class Proofs:
             log.warning("%s: %s", content.key, error)
         finally:
             running.following = False
+            self._cache.make_room(0)  # What was being hashed could not go before.
 
     async def prove(self, content: Content, entry: Entry) -> None:
         """Return when the whole is known to be what the digest says; what is missing is fetched.

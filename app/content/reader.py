@@ -160,6 +160,7 @@ class Reader:
             # A chunk's bytes are shown before the chunk is kept: what is still coming in is no empty content.
             if not entry.readers and not entry.present and entry.meta.size and not self.flights.pending(entry):
                 self.cache.forget(entry)
+            self.cache.make_room(0)  # What it read could not go before.
 
 
 async def _nobody_wants_to_know(_content: Content) -> None:

@@ -1,0 +1,185 @@
+"""The image and docker-compose.yml, with a real Docker daemon."""
+
+import json
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compose.daemon import Daemon, building, images_folder, serving
+from tests.compose.dashboard import DASHBOARD, queries
+from tests.compose.project import PROMETHEUS_PUBLISHED, ROOT, Project
+from tests.support.oci import Image, make_image
+from tests.support.program import installed
+
+# A fresh machine makes a base image and downloads all packages first.
+pytestmark = [pytest.mark.xdist_group("docker"), pytest.mark.timeout(1500)]
+
+MIB = 1 << 20
+NODES = ("node1", "node2", "node3")
+LABELS = {"VERSION": "9.8.7", "REVISION": "0123abc", "CREATED": "2031-02-03T04:05:06Z", "SOURCE": "https://src.example"}
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One that has all images: the project's built, the others pulled or made."""
+    installed("mmdebstrap", "mmdebstrap")
+    with images_folder() as images:
+        with building(images) as builder:
+            builder.call(ROOT / "scripts/stand_in_images.sh", seconds_max=900)
+            Project(builder).build()
+            arguments = [f"--build-arg={name}={value}" for name, value in LABELS.items()]
+            builder.docker("build", "--network=host", "--tag=peerd:labelled", *arguments, str(ROOT), seconds_max=900)
+        with serving(images) as daemon:
+            yield daemon
+
+
+@pytest.fixture
+def project(daemon: Daemon) -> Iterator[Project]:
+    project = Project(daemon)
+    yield project
+    project.down()
+
+
+@pytest.fixture(scope="module")
+def images(new_folder: Callable[[], Path]) -> list[Image]:
+    """Two that have nothing in common."""
+    folder = new_folder()
+    return [make_image(folder / name, {"amd64": [24 * MIB, 5 * MIB, 300_000]}, tag="1") for name in ("first", "second")]
+
+
+def share_from_peers(pulled: dict[str, Any]) -> float:
+    return float(pulled["bytes_by_source"].get("peer", 0) / pulled["size_bytes"])
+
+
+def test_an_image_goes_round_a_cluster_that_loses_a_node_and_grows(project: Project, images: list[Image]) -> None:
+    first, second = images
+    project.up()
+    project.wait_for_members(4, *NODES, "node")
+    project.push(first.layout, first.tag, "demo/app:v1")
+
+    assert set(project.pull("node1", "registry:5000/demo/app:v1")["bytes_by_source"]) == {"upstream"}
+    for node in ("node2", "node3"):
+        pulled = project.pull(node, "registry:5000/demo/app:v1")
+        assert share_from_peers(pulled) >= 0.95, (node, pulled)
+
+    project.compose("kill", "node1")
+    project.push(second.layout, second.tag, "demo/other:v1")
+    project.pull("node2", "registry:5000/demo/other:v1")
+    pulled = project.pull("node3", "registry:5000/demo/other:v1")
+    assert share_from_peers(pulled) >= 0.95, pulled
+
+    project.up("--scale", "node=3", "--no-deps", "node")
+    project.wait_for_members(5, "node2", "node3")
+    pulled = project.pull("node", "registry:5000/demo/app:v1", index=3)
+    assert share_from_peers(pulled) >= 0.95, pulled
+
+    project.compose("stop")
+    nodes = {name: code for name, code in project.exit_codes().items() if "_node" in name}
+    assert nodes.pop("peerdtest_node1_1") == 137
+    assert set(nodes.values()) == {0}, nodes
+    project.down()
+    assert project.daemon.left() == {"containers": [], "volumes": [], "networks": []}
+
+
+def test_each_node_has_a_key_of_its_own_and_none_can_read_the_ca_s(project: Project) -> None:
+    project.up("node1", "node2")
+    project.wait_for_members(2, "node1", "node2")
+    as_the_server = ("setpriv", "--reuid=peerd", "--regid=peerd", "--clear-groups", "--", "sh", "-c")
+    fingerprints = set()
+    for node in ("node1", "node2"):
+        status = dict(
+            line.split(":\t", 1)
+            for line in project.execute(node, "cat", "/proc/1/status").splitlines()
+            if ":\t" in line
+        )
+        assert status["Uid"].split() == ["65532"] * 4
+        assert int(status["CapEff"], 16) == 0
+        assert status["NoNewPrivs"] == "1"
+        said = project.execute(node, *as_the_server, "cat /ca/ca.key 2>&1; cat /ca/serf.key 2>&1; true")
+        assert said.count("Permission denied") == 2
+        fingerprints.add(project.execute(node, *as_the_server, f"sha256sum </run/peerd/{node}.key"))
+    assert len(fingerprints) == 2
+
+
+def test_prometheus_finds_all_nodes_and_every_query_of_the_dashboard_has_an_answer(
+    project: Project, images: list[Image]
+) -> None:
+    project.up("--scale", "node=2", *NODES, "node", "prometheus")
+    project.wait_for_members(5, "node1")
+
+    def ask(path: str, **arguments: str) -> Any:
+        def answer() -> Any:
+            query = urllib.parse.urlencode(arguments)
+            with urllib.request.urlopen(f"{PROMETHEUS_PUBLISHED}{path}?{query}", timeout=10) as response:
+                return json.load(response)["data"]
+
+        host = project.daemon.host
+        assert host is not None
+        try:
+            return host.inside(answer)
+        except OSError:  # not started yet
+            return {}
+
+    def nodes_scraped() -> list[str]:
+        targets = ask("/api/v1/targets").get("activeTargets", [])
+        return sorted(target["labels"]["service"] for target in targets if target["health"] == "up")
+
+    expected = ["node", "node", *NODES]
+    project.wait_until(lambda: nodes_scraped() == expected, lambda: f"scraped are {nodes_scraped()}")
+    project.push(images[0].layout, images[0].tag, "demo/app:v1")
+    for node in NODES:
+        project.pull(node, "registry:5000/demo/app:v1")
+
+    unanswered = queries(DASHBOARD)
+    assert unanswered
+
+    def still_unanswered() -> list[str]:
+        """A rate needs two scrapes."""
+        in_minutes = {query: query.replace("$__rate_interval", "2m") for query in unanswered}
+        unanswered[:] = [
+            query for query in unanswered if not ask("/api/v1/query", query=in_minutes[query]).get("result")
+        ]
+        return unanswered
+
+    project.wait_until(lambda: not still_unanswered(), lambda: f"no data for {unanswered}")
+
+
+def test_the_image_holds_what_runs_and_no_more(daemon: Daemon) -> None:
+    config = json.loads(daemon.docker("image", "inspect", "--format", "{{json .Config}}", "peerd:labelled"))
+    assert config["User"] == "65532:65532"
+    assert config["StopSignal"] == "SIGTERM"
+    labels = {key.rpartition(".")[2]: value for key, value in config["Labels"].items() if "opencontainers" in key}
+    assert {name.upper(): labels[name.lower()] for name in LABELS} == LABELS
+
+    def run(*command: str) -> str:
+        return daemon.docker("run", "--rm", "--network=none", "--read-only", *command)
+
+    assert run("peerd:labelled", "--version").startswith("peerd ")
+    unwanted = "cc gcc c++ g++ make pip pip3 hatchling pytest curl"
+    look = f"for program in {unwanted}; do command -v $program; done; ls -A /var/lib/apt/lists"
+    assert run("--entrypoint=sh", "peerd:labelled", "-c", look) == ""
+    assert run("--entrypoint=sh", "peerd:labelled", "-c", "command -v serf setpriv").split() == [
+        "/usr/bin/serf",
+        "/usr/bin/setpriv",
+    ]
+    folders = run("--entrypoint=sh", "peerd:labelled", "-c", "ls /opt/peerd/lib/python3.11/site-packages").split()
+    assert {"app", "peerd_gossip"} <= set(folders)
+    assert not {"tests", "bench", "scripts", "docs", "pip"} & set(folders)
+
+
+def test_a_node_alone_is_healthy_and_ends_when_it_is_told(daemon: Daemon) -> None:
+    name = "peerdtest-alone"
+    daemon.docker("run", "--detach", f"--name={name}", "--network=none", "--health-interval=1s", "peerd:labelled")
+    try:
+        Project(daemon).wait_until(
+            lambda: daemon.docker("inspect", "--format", "{{.State.Health.Status}}", name).strip() == "healthy",
+            lambda: daemon.docker("logs", name),
+        )
+        daemon.docker("stop", "--time=40", name)
+        assert daemon.docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+    finally:
+        daemon.docker("rm", "--force", "--volumes", name)
