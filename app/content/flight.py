@@ -50,11 +50,13 @@ class Flights:
         *,
         tasks: Tasks,
         received: Callable[[SourceKind, int], None] = lambda _kind, _count: None,
+        answered: Callable[[SourceKind, int, float], None] = lambda _kind, _count, _seconds: None,
     ) -> None:
         self._cache = cache
         self._asker = asker
         self._tasks = tasks
         self._received = received
+        self._answered = answered
         self._fills: dict[tuple[Entry, int], Fill] = {}
         self._pending: dict[Entry, int] = {}
         # Failed, and still being read from: what their readers look at is not to be written over.
@@ -189,11 +191,12 @@ class Flights:
 
     async def _attempt(self, offer: Offer, content: Content, fill: Fill) -> None:
         """Fetch what is missing of a chunk from one offer, and keep it."""
-        sink = fill.sink(offer)
+        sink, began = fill.sink(offer), self._cache.clock()
         try:
             try:
                 if fill.position < fill.span.stop:
                     await offer.fetch(fill.remaining(), sink)
+                    self._answered(offer.kind, sink.received, self._cache.clock() - began)
             finally:
                 self._received(offer.kind, sink.received)
             self._land(content, fill, sink)

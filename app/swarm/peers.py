@@ -100,7 +100,6 @@ class Peers:
             self.conduct.sent(member, len(offer.chunk), took)
         if chunks is not None:
             self.knowledge.learn(offer.content, member.name, chunks)
-        self._metrics.answered(SourceKind.PEER, len(offer.chunk), took)
         if member.zone != self.gossip.me.zone:
             self._metrics.cross_zone_bytes.labels("received").inc(len(offer.chunk))
 
