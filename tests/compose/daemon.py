@@ -49,8 +49,7 @@ class Daemon:
             command,
             check=False,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
             errors="replace",
             timeout=seconds_max,
@@ -143,5 +142,6 @@ def _running(images: Path, host: Host | None, *options: str) -> Iterator[Daemon]
                 yield Daemon(socket, host, program)
             finally:
                 # unshare waits for its child and takes no signal; the child is the daemon.
-                for child in Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split():
+                children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
+                for child in children.read_text().split() if program.runs else ():
                     os.kill(int(child), signal.SIGTERM)

@@ -36,7 +36,7 @@ def test_what_is_mounted_is_there() -> None:
     assert [path for path in sorted(mounted) if not (ROOT / path).exists()] == []
 
 
-def test_the_dashboard_asks_for_metrics_and_labels_that_exist() -> None:
+def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     registry = Metrics("some node").registry
     families = {family.name: family for family in registry.collect()}
     series = {name for family in families.values() for name in _series(family.name, family.type)}
