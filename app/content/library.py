@@ -114,9 +114,9 @@ class Library:
         return self._shelve(claimed, digest, stat, location)
 
     async def _look_up_digest(self, location: Location, digest: Digest, claimed: ContentKey) -> Stat:
-        stat = None
-        if not self._reader.flights.is_suspect(claimed):
-            stat = self._known(location, digest) or await self._ask_others([ContentKey.of_digest(digest), claimed])
+        stat = self._known(location, digest)
+        if stat is None and not self._reader.flights.is_suspect(claimed):
+            stat = await self._ask_others([ContentKey.of_digest(digest), claimed])
         if stat is None:
             stat = await self._upstream.stat(location) if self._may_ask(location) else None
         if stat is None:

@@ -150,8 +150,10 @@ class Manifests:
     def _learn_sizes(self, location: ManifestInRegistry, entry: Entry) -> None:
         """Remember how long the blobs are that a manifest names: they will be asked for next."""
         try:
-            data = os.pread(entry.file().fileno(), entry.meta.size, 0)
-        except OSError:
+            file = entry.file()  # Held: it is closed with the last reference to it.
+            data = os.pread(file.fileno(), entry.meta.size, 0)
+        except OSError as error:
+            log.debug("the manifest %s can not be read again: %s", entry.meta.key, error)
             return
         self._known_sizes.learn(location.registry, location.repository, children(entry.meta.media_type or "", data))
 

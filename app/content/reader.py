@@ -108,11 +108,14 @@ class Reading:
     def _held_back(self, wanted: ByteRange) -> int | None:
         """The chunk that waits until the whole is proved: the last one, for a client that reads to the end.
 
-        Not where that would cost more than the client asked for: one that reads a footer does not wait for the whole.
+        Not where that would cost more than the client asked for: one that reads a footer does not wait for the whole. But what
+        was disproved a moment ago is shown to nobody before it is proved: it is asked for by one whose body broke off for that.
         """
         entry = self.entry
         if self.content.digest is None or entry.verified or wanted.stop != entry.meta.size:
             return None
+        if self._reader.flights.is_suspect(self.content.key):
+            return wanted.start // entry.meta.chunk_size
         if wanted.start and not all(map(entry.has, range(wanted.start // entry.meta.chunk_size))):
             return None
         return entry.meta.chunks - 1

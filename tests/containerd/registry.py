@@ -45,7 +45,11 @@ def tiny_registry(
                 self.send_error(404)
                 return
             digest, media_type, data = found
-            self.send_response(200)
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+            self.send_response(206 if start else 200)
+            if start:  # containerd's ranges go to the end.
+                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                data = data[start:]
             self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Docker-Content-Digest", str(digest))
