@@ -36,7 +36,7 @@ def running_containerd() -> Iterator[Containerd]:
 
 @pytest.fixture(scope="module")
 def node(new_folder: Callable[[], Path], origin: Origin) -> Iterator[Node]:
-    with running_alone(new_folder(), "--registry", f"trap.test={origin.url}", "--mirror-timeout", "1s") as node:
+    with running_alone(new_folder(), "--registry", f"trap.test={origin.url}", "--mirror-timeout", "500ms") as node:
         yield node
 
 
