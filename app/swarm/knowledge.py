@@ -100,9 +100,11 @@ def read_bits(text: str) -> int:
         raise ValueError("not a bit field")
     try:
         unpacker = zlib.decompressobj()
-        raw = unpacker.decompress(base64.b64decode(encoded, validate=True), CHUNKS_MAX // 8)
+        raw = unpacker.decompress(base64.b64decode(encoded, validate=True), CHUNKS_MAX // 8 + 1)
     except zlib.error as error:
         raise ValueError("not a bit field") from error
-    if unpacker.unconsumed_tail or int(first_text) > 1 << 26:
+    if len(raw) > CHUNKS_MAX // 8 or int(first_text) > 1 << 26:
         raise ValueError("a bit field of too many chunks")
+    if not unpacker.eof:
+        raise ValueError("half a bit field")
     return int.from_bytes(raw, "little") << int(first_text)
