@@ -101,7 +101,7 @@ def read_bits(text: str) -> int:
     try:
         unpacker = zlib.decompressobj()
         raw = unpacker.decompress(base64.b64decode(encoded, validate=True), CHUNKS_MAX // 8 + 1)
-    except zlib.error as error:
+    except (zlib.error, ValueError) as error:
         raise ValueError("not a bit field") from error
     if len(raw) > CHUNKS_MAX // 8 or int(first_text) > 1 << 26:
         raise ValueError("a bit field of too many chunks")
