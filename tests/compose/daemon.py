@@ -95,7 +95,9 @@ def images_folder() -> Iterator[Path]:
 @contextmanager
 def building(images: Path) -> Iterator[Daemon]:
     """A daemon for builds, within this block."""
-    with _running(images, None, "--bridge=none", "--iptables=false", "--ip6tables=false") as daemon:
+    with _running(
+        images, None, "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"
+    ) as daemon:
         daemon.tidy()
         yield daemon
 
