@@ -76,6 +76,13 @@ class SendfileProtocol(HttpToolsProtocol):
 
         super()._start_asgi_task(cycle, with_sendfile)
 
+    def shutdown(self) -> None:
+        """The server ends. An idle TLS connection is not waited for: its other end may not read, and so never says goodbye."""
+        if self.scheme == "https" and (self.cycle is None or self.cycle.response_complete):
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     async def writable(self) -> None:
         """Return when the socket takes bytes again. Raises ClientLeft."""
         if self.raw is None:

@@ -116,3 +116,20 @@ def test_files_that_are_half_replaced_change_nothing(tmp_path, authority):
     assert certificates.client() is not before
     assert certificates.generation == 1
     assert certificates.expires_at == pytest.approx((NOW + dt.timedelta(days=5)).timestamp(), abs=2)
+
+
+async def test_an_idle_connection_does_not_keep_the_door_open(tmp_path, authority):
+    certificates = Certificates(written(tmp_path / "door", authority, "node-a"))
+    context = client(written(tmp_path / "b", authority, "node-b"))
+    async with asyncio.timeout(15):  # A goodbye that is waited for takes 30 s.
+        async with open_door(
+            "peer", bind("peer", Address("127.0.0.1", 0)), app, tls=certificates, drain_seconds=60
+        ) as opened:
+            address = opened.address
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, ssl=context, server_hostname="node-a.peerd"
+            )
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"bytes")
+            writer.transport.pause_reading()
+        writer.transport.abort()
