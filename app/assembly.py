@@ -276,7 +276,7 @@ def _membership(settings: Settings) -> Membership:
         SerfConfig(
             join=join,
             bind=str(settings.serf_bind),
-            advertise=settings.advertise_host,
+            advertise=str(Address(settings.advertise_host, settings.serf_bind.port)),
             key=read_key(settings.serf_key_file) if settings.serf_key_file else None,
             state=settings.cache_dir / "serf",
             rpc_addr=str(rpc) if rpc else None,

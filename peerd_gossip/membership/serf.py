@@ -67,6 +67,7 @@ class SerfConfig:
     """`host:port` of members' bind addresses (port 7946 if none is given); names are resolved, a few addresses tried."""
     bind: str = "0.0.0.0:7946"
     advertise: str | None = None
+    """`host:port` where others reach what is bound; Serf takes 7946 for a port that is not said, whatever `bind` says."""
     key: str | None = None
     """Encryption key in base64; `serf_agent.read_key` reads one from a file."""
     state: Path | None = None

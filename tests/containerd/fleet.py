@@ -272,7 +272,7 @@ def _machine(folder: Path, name: str, host: Host, registry: RegistryHost, option
             folder / "peerd.log",
             ready=lambda: host.inside(lambda: is_ready("127.0.0.1", 5000)),
         )
-        node = HostedNode(name, "127.0.0.1", 5000, 5001, 5002, program, host)
+        node = HostedNode(name, "127.0.0.1", 5000, 5001, 5002, 7946, program, host)
         stack.callback(program.end)
         stack.callback(end_node, node)
         yield Machine(host, containerd, node, folder / "cache", mirrors, plain)

@@ -31,6 +31,7 @@ class Node:
     http_port: int
     peer_port: int
     gossip_port: int
+    serf_port: int
     program: Program
 
     @property
@@ -67,18 +68,18 @@ class Node:
 
 @contextmanager
 def running_nodes(
-    folder: Path, count: int, *options: str, trust: Sequence[Sequence[str]] | None = None
+    folder: Path, count: int, *options: str, trust: Sequence[Sequence[str]] | None = None, membership: str = "static"
 ) -> Iterator[list[Node]]:
     """Nodes within this block, on 127.0.0.1 and so on, of which each sees all others alive.
 
-    `trust` are the options of mutual TLS, node by node; without them peers are insecure.
+    `trust` are the options of mutual TLS, node by node; without them peers are insecure. `membership` is `static` or `serf`.
     """
     with ExitStack() as stack:
         nodes: list[Node] = []
         for number in range(1, count + 1):
-            joins = ["--join", f"{nodes[0].host}:{nodes[0].gossip_port}"] if nodes else []
+            joins = joining(nodes[0], membership) if nodes else ["--membership", membership]
             own = trust[number - 1] if trust else INSECURE
-            node = _started(folder, number, [*own, *joins, *options])
+            node = start_node(folder, f"node-{number}", f"127.0.0.{number}", [*own, *joins, *options])
             stack.callback(end_node, node)
             nodes.append(node)
         for node in nodes:
@@ -91,7 +92,7 @@ def running_nodes(
 @contextmanager
 def running_alone(folder: Path, *options: str) -> Iterator[Node]:
     """One node without peers within this block."""
-    node = _started(folder, 1, options)
+    node = start_node(folder, "node-1", "127.0.0.1", ["--membership", "static", *options])
     try:
         node.program.wait_until_ready()
         yield node
@@ -117,9 +118,15 @@ def wait_until_agreed(nodes: Sequence[Node]) -> None:
     nodes[0].program.wait_until(settled, "told what all hold")
 
 
-def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
-    name, host = f"node-{number}", f"127.0.0.{number}"
-    http, peer, gossip = (free_port(host) for _ in range(3))
+def joining(seed: Node, membership: str) -> list[str]:
+    """The options of one that joins at `seed`."""
+    port = seed.serf_port if membership == "serf" else seed.gossip_port
+    return ["--membership", membership, "--join", f"{seed.host}:{port}"]
+
+
+def start_node(folder: Path, name: str, host: str, options: Sequence[str]) -> Node:
+    """Start one at an address; it is ready when its program is."""
+    http, peer, gossip, serf = (free_port(host) for _ in range(4))
     command = [
         # The console script beside this interpreter, whatever PATH says.
         str(Path(sys.executable).with_name("peerd")),
@@ -128,7 +135,7 @@ def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
         *("--http-addr", f"{host}:{http}"),
         *("--peer-addr", f"{host}:{peer}"),
         *("--gossip-addr", f"{host}:{gossip}"),
-        *("--membership", "static"),
+        *("--serf-bind", f"{host}:{serf}"),
         *("--cache-dir", str(folder / name)),
         *("--drain-timeout", "2s"),
         *("--log-format", "text"),
@@ -136,7 +143,7 @@ def _started(folder: Path, number: int, options: Sequence[str]) -> Node:
         *options,
     ]
     program = Program(name, command, folder / f"{name}.log", ready=lambda: is_ready(host, http))
-    return Node(name, host, http, peer, gossip, program)
+    return Node(name, host, http, peer, gossip, serf, program)
 
 
 def is_ready(host: str, port: int) -> bool:

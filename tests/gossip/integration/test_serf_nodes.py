@@ -103,7 +103,7 @@ async def test_one_that_leaves_is_out_within_two_seconds_and_does_not_fail_after
             b.advertise([BLOB])
             await until(lambda: a.holders(BLOB) == [b.me])
             leaving = asyncio.create_task(b.leave())
-            await until(lambda: not a.holders(BLOB), within_s=2)
+            await until(lambda: not a.holders(BLOB), within_s=2, told="one that leaves is out")
             await leaving
         assert dict(a.members())[b.me] is MemberState.LEFT
 
@@ -191,10 +191,12 @@ async def test_a_node_that_is_killed_takes_its_agent_along_is_out_in_time_and_co
                 await until(lambda place=place: peers(a) == [("b", f"{place}:5001")], within_s=5)
                 child.kill()
                 await until(lambda place=place: not agents_at(place), within_s=5)
-        await until(lambda: not a.holders(BLOB), within_s=15)
+        await until(lambda: not a.holders(BLOB), within_s=15, told="one that was killed is out")
         assert [state for member, state in a.members() if member.name == "b"] == [MemberState.FAILED]
         async with process("b", host, seed):
-            await until(lambda: peers(a) == [("b", f"{host}:5001")], within_s=5)
+            await until(
+                lambda: peers(a) == [("b", f"{host}:5001")], within_s=5, told="one that was started again is in"
+            )
 
 
 def peers(gossip: Gossip) -> list[tuple[str, str]]:
@@ -233,7 +235,7 @@ async def test_a_node_that_is_started_again_without_join_finds_its_cluster_by_wh
             await until(lambda: a.holders(BLOB))
             assert child.stdin is not None
             child.stdin.write(b"leave\n")
-            await until(lambda: not a.holders(BLOB), within_s=2)
+            await until(lambda: not a.holders(BLOB), within_s=2, told="one that leaves is out")
             await child.wait()
         assert child.returncode == 0
         async with process("b", host, state=str(tmp_path)):
@@ -258,7 +260,7 @@ async def test_an_agent_that_runs_already_is_used_and_stays(hosts: Iterator[str]
                 b.advertise([BLOB])
                 await until(lambda: a.holders(BLOB) == [b.me])
                 await b.leave()
-                await until(lambda: not a.holders(BLOB), within_s=2)
+                await until(lambda: not a.holders(BLOB), within_s=2, told="one that leaves is out")
             async with SerfClient.connected(rpc) as client:
                 [mine] = [m for m in await client.members() if m.name == "operators-name"]
             assert (mine.status, mine.tags) == ("alive", {"role": "other"})
