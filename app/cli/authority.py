@@ -84,7 +84,7 @@ def issue(
     # X.520 allows a common name of 64 characters; what counts is the alternative name.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{node_name}.peerd"[:64])])
     names: list[x509.GeneralName] = [x509.DNSName(f"{node_name}.peerd"), *map(x509.IPAddress, addresses)]
-    ca_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    ca_key = _key_identifier(authority)
     both_ends = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = (
         _builder(subject, authority.certificate.subject, key, now, end)
@@ -95,6 +95,15 @@ def issue(
         .add_extension(ca_key, critical=False)
     )
     return Credentials(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def _key_identifier(authority: Credentials) -> x509.AuthorityKeyIdentifier:
+    """How the CA's certificate names its own key, which not every tool derives from it in the same way (RFC 5280, 4.2.1.2)."""
+    try:
+        named = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named.value)
 
 
 def _builder(

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
-from app.cli.authority import issue, new_authority
+from app.cli.authority import Credentials, issue, new_authority
 
 Peerd = Callable[..., Any]
 
@@ -164,3 +165,27 @@ def test_a_certificate_ends_after_its_days_and_never_after_its_ca() -> None:
     assert short.not_valid_before_utc < now
     names = short.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.IPAddress) == [address]
+
+
+def test_a_ca_of_another_tool_names_its_key_as_it_likes(peerd: Peerd, tmp_path: Path) -> None:
+    """Go derives it from SHA-256 since 1.25 (RFC 7093, section 2, method 1), and Helm's CA is made by Go."""
+    ours = new_authority(days=10, now=dt.datetime.now(dt.UTC))
+    builder = x509.CertificateBuilder(
+        ours.certificate.issuer,
+        ours.certificate.subject,
+        ours.key.public_key(),
+        ours.certificate.serial_number,
+        ours.certificate.not_valid_before_utc,
+        ours.certificate.not_valid_after_utc,
+    ).add_extension(x509.SubjectKeyIdentifier(bytes(range(20))), critical=False)
+    for extension in ours.certificate.extensions:
+        if not isinstance(extension.value, x509.SubjectKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
+    Credentials(builder.sign(ours.key, hashes.SHA256()), ours.key).write(tmp_path / "ca.crt", tmp_path / "ca.key")
+    for name in ("node-a", "node-b"):
+        peerd("certs", "issue", "--name", name, "--out", str(tmp_path))
+    server, client = (
+        context(ssl.Purpose.CLIENT_AUTH, tmp_path, "node-a"),
+        context(ssl.Purpose.SERVER_AUTH, tmp_path, "node-b"),
+    )
+    assert handshake(server, client, "node-a.peerd") == "node-b.peerd"
