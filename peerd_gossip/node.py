@@ -212,7 +212,7 @@ class Gossip:
         try:
             async with asyncio.timeout(LEAVE_S_MAX):
                 await asyncio.sleep(0)  # the driver queues the farewells
-                await self._transport.flush()
+                await self._transport.finish()
         except TimeoutError:
             log.info("some members were not told that this one leaves; they will notice")
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from peerd_gossip._tasks import owned_tasks
+from peerd_gossip._tasks import OwnedTasks, owned_tasks
 from peerd_gossip.errors import MessageRefused, PeerUnavailable
 from peerd_gossip.member import Member, MemberState, join_address, split_address
 from peerd_gossip.membership.interface import Greeter, Report
@@ -73,13 +73,14 @@ class StaticMembership:
         self._me: Member | None = None
         self._greeter: Greeter | None = None
         self._report: Report | None = None
+        self._tasks: OwnedTasks | None = None
 
     @asynccontextmanager
     async def running(self, me: Member, greeter: Greeter, report: Report) -> AsyncIterator[None]:
         """See Membership."""
         self._me, self._greeter, self._report = me, greeter, report
-        async with owned_tasks() as tasks:
-            tasks.start(self._rounds(me, greeter, report), name="static membership")
+        async with owned_tasks() as self._tasks:
+            self._tasks.start(self._rounds(me, greeter, report), name="static membership")
             yield
 
     def heard_from(self, member: Member) -> None:
@@ -88,21 +89,29 @@ class StaticMembership:
             self._wake.set()
 
     async def leave(self) -> None:
-        """Say goodbye to everybody who is alive; waits for each a second at most."""
-        if self._greeter is None:
+        """Say goodbye to everybody who may think that this one is alive; waits for each a second at most."""
+        if self._greeter is None or self._tasks is None:
             return
         greeter = self._greeter
-        alive = [known.member for known in self._known.values() if known.alive]
+        self._tasks.cancel()  # a greeting after the goodbye would be a return
+        lately = self._clock() - self._timing.failed_after_s
+        # Whoever was greeted knows of us, though the answer may still be on its way.
+        told: dict[str, str | None] = {
+            known.member.gossip_addr: known.member.name
+            for known in self._known.values()
+            if known.alive or known.answered > lately
+        }
+        told |= {address: None for address in self._seeds_to_greet() if address not in told}
 
-        async def goodbye(member: Member) -> None:
+        async def goodbye(address: str, name: str | None) -> None:
             try:
-                await greeter.greet(member.gossip_addr, member.name, leaving=True, timeout_s=self._timing.answer_s)
+                await greeter.greet(address, name, leaving=True, timeout_s=self._timing.answer_s)
             except (PeerUnavailable, MessageRefused) as error:
-                log.info("no goodbye to %s: %s", member.name, error)
+                log.info("no goodbye to %s: %s", name or address, error)
 
         async with asyncio.TaskGroup() as tasks:
-            for member in alive:
-                tasks.create_task(goodbye(member))
+            for address, name in told.items():
+                tasks.create_task(goodbye(address, name))
 
     def round_trip_estimate(self, name: str) -> float | None:
         """Nothing is measured."""

@@ -127,13 +127,12 @@ async def test_nobody_at_an_address_is_an_error_and_what_was_to_be_sent_is_dropp
         assert not a.send(gone, SMALL)
 
 
-async def test_what_was_queued_is_sent_before_the_door_is_shut_when_it_is_flushed(until: Until) -> None:
-    async with door("127.0.0.2", "b") as (_, heard, b):
-        async with door("127.0.0.1", "a") as (a, _, me):
-            a.send(b, SMALL)
-            async with asyncio.timeout(5):
-                await a.flush()
-        await until(lambda: heard.messages == [(SMALL, me.id)])
+async def test_what_was_queued_has_arrived_when_it_is_finished(until: Until) -> None:
+    async with door("127.0.0.2", "b") as (_, heard, b), door("127.0.0.1", "a") as (a, _, me):
+        a.send(b, SMALL)
+        async with asyncio.timeout(20):
+            await a.finish()
+        assert heard.messages == [(SMALL, me.id)]
 
 
 async def test_a_member_that_is_gone_is_hung_up_on(until: Until) -> None:
