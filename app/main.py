@@ -15,6 +15,7 @@ from app.api.routers import routers
 from app.assembly import running
 from app.content.inheritance import CacheLocked
 from app.errors import PeerdError
+from app.kubernetes import reporting
 from app.observability import logs
 from app.observability.instrument import instrument
 from app.routes import answers
@@ -51,11 +52,16 @@ async def _serve_until_told(settings: Settings, environ: dict[str, str]) -> None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    async with running(settings, environ, application) as node:
+    async with (
+        reporting(settings, environ) as reports,
+        running(await reports.placed(settings), environ, application) as node,
+        reports.watching(node),
+    ):
         log.info("%s is ready", settings.node_name)
         await told.wait()
         log.info("%s leaves", settings.node_name)
         node.state = "draining"
+        reports.leaves()
         if node.gossip is not None:
             await node.gossip.leave()
 
