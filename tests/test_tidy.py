@@ -148,7 +148,7 @@ def test_stale_messages_are_noticed(tmp_path: Path) -> None:
 
 
 class TestLockFiles:
-    @pytest.mark.parametrize("name", ["build", "run", "dev"])
+    @pytest.mark.parametrize("name", ["build", "run", "dev", "helm"])
     def test_pin_and_hash_everything_and_name_no_index(self, name: str) -> None:
         text = (ROOT / "requirements" / f"{name}.txt").read_text()
         assert "://" not in text

@@ -1,0 +1,187 @@
+"""A cluster in small: an API server, two nodes that run what it says, and one that is lost.
+
+Nodes are hosts of their own (network namespaces), so each pod has the addresses and ports that the chart's defaults name. What
+a pod's container is, runs: `peerd` itself, and the chart's Jobs.
+"""
+
+import http.client
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.containerd.network import Host, network
+from tests.helm.api_server import ADMINISTRATOR, DAEMON_SET_STATUS, ApiServer
+from tests.helm.chart import Document, helm_program
+from tests.helm.kubelet import Node
+from tests.support.program import Program
+
+LOST = "node-lost"
+_SECONDS = 120.0
+
+
+class Cluster:
+    """DaemonSets and Jobs of the API server, carried out."""
+
+    def __init__(self, folder: Path, api: ApiServer, hosts: dict[str, Host]) -> None:
+        self.api = api
+        self.hosts = hosts
+        self.programs: dict[str, Program] = {}
+        self.logs: dict[str, str] = {}
+        self._folder = folder
+        # Threads that stay: a program is killed when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)).
+        self._controllers = {kind: ThreadPoolExecutor(1) for kind in ("DaemonSet", "Job")}
+        self._work: list[Future[None]] = []
+        self._kubeconfig = api.kubeconfig(folder / "kubeconfig", ADMINISTRATOR)
+        self._names = folder / "hosts"
+        members = "".join(f"{host.address} peerd-members.peerd-ns.svc\n" for host in hosts.values())
+        self._names.write_text(f"127.0.0.1 localhost\n{members}")
+        for name in (*hosts, LOST):
+            ready = "False" if name == LOST else "True"
+            api.put(_object("v1", "Node", name), status={"conditions": [{"type": "Ready", "status": ready}]})
+        api.changed = self._changed
+
+    def helm(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """One command of Helm's in this cluster; fails when it fails, or anything that was carried out meanwhile."""
+        run = subprocess.run(
+            [helm_program(), "--kubeconfig", self._kubeconfig, *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            env={"HOME": str(self._folder)},
+        )
+        while self._work:
+            self._work.pop().result(_SECONDS)  # what follows from it
+        assert run.returncode == 0, f"{run.stderr}\n{self.logs}"
+        return run
+
+    def node(self, name: str) -> Node:
+        """A node, with the objects that there are now."""
+        documents = [*self.api.all("secrets", namespace="peerd-ns"), *self.api.all("configmaps", namespace="peerd-ns")]
+        return Node(name, self.hosts[name].address, self._folder / name, documents)
+
+    def ask(self, name: str, url: str) -> tuple[int, Any]:
+        """Status and JSON body (None for another body) of a GET from that node."""
+        return self.hosts[name].inside(lambda: _get(url))
+
+    def end(self) -> None:
+        """Stop all that runs."""
+        for program in self.programs.values():
+            program.end()
+        self.programs.clear()
+        for controller in self._controllers.values():
+            controller.shutdown()
+
+    def _changed(self, verb: str, document: Document) -> None:
+        act = {"DaemonSet": self._daemon_set, "Job": self._job}.get(document["kind"])
+        if act is not None:
+            self._work.append(self._controllers[document["kind"]].submit(act, verb, document))
+
+    def _daemon_set(self, verb: str, document: Document) -> None:
+        name, labels = document["metadata"]["name"], document["spec"]["template"]["metadata"]["labels"]
+        if verb == "delete":
+            for node in self.hosts:
+                if name == "peerd" and node in self.programs:
+                    assert self.programs.pop(node).end() == 0
+                self.api.drop(("pods", "peerd-ns", f"{name}-{node}"))
+            return
+        status = {**DAEMON_SET_STATUS, "observedGeneration": 1, "desiredNumberScheduled": len(self.hosts) + 1}
+        self.api.put(document, status=status)
+        for node in (*self.hosts, LOST):
+            pod = _object("v1", "Pod", f"{name}-{node}", namespace="peerd-ns", labels=labels)
+            pod["spec"] = {"nodeName": node, "containers": []}
+            self.api.put(pod, status={"conditions": [{"type": "Ready", "status": "False"}]})
+            if node != LOST:
+                self._start(node, document)
+                self.api.put(pod, status={"conditions": [{"type": "Ready", "status": "True"}]})
+
+    def _start(self, node: str, document: Document) -> None:
+        """What a kubelet does for a pod, until it is ready."""
+        if node in self.programs and document["metadata"]["name"] == "peerd":
+            assert self.programs.pop(node).end() == 0  # the older release's
+        self.node(node).prepare(document, self.hosts[node])
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        if container["name"] != "peerd":
+            return
+        words = self.node(node).process(document, "peerd").words
+        # The cluster's DNS is a file here; it is this process' alone.
+        named = ["unshare", "--mount", "sh", "-c", f'mount --bind {self._names} /etc/hosts && exec "$@"', "sh"]
+        program = Program(
+            f"peerd of {node}",
+            self.hosts[node].command(*named, *words),
+            self._folder / f"{node}.log",
+            ready=lambda: self.probe(node, "readiness", document),
+        )
+        self.programs[node] = program
+        program.wait_until_ready()
+
+    def probe(self, node: str, kind: str, document: Document) -> bool:
+        """As a kubelet asks, from the node's own network."""
+        (container,) = document["spec"]["template"]["spec"]["containers"]
+        asked = container[f"{kind}Probe"]["httpGet"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        host = asked.get("host", self.hosts[node].address)
+        try:
+            return self.ask(node, f"http://{host}:{ports[asked['port']]}{asked['path']}")[0] == 200
+        except OSError:
+            return False
+
+    def _job(self, verb: str, document: Document) -> None:
+        if verb != "create":
+            return
+        pod = document["spec"]["template"]["spec"]
+        account = pod["serviceAccountName"]
+        kubeconfig = self.api.kubeconfig(
+            self._folder / f"{account}.kubeconfig", f"system:serviceaccount:peerd-ns:{account}"
+        )
+        words = self.node(next(iter(self.hosts))).process(document, pod["containers"][0]["name"]).words
+        words[2:2] = [f"KUBECONFIG={kubeconfig}"]
+        run = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_SECONDS)
+        self.logs[document["metadata"]["name"]] = run.stderr
+        kind = "Complete" if run.returncode == 0 else "Failed"
+        self.api.put(document, status={"conditions": [{"type": kind, "status": "True", "message": run.stderr[-500:]}]})
+
+
+@contextmanager
+def running_cluster(folder: Path) -> Iterator[Cluster]:
+    """A cluster within this block."""
+    with ExitStack() as stack:
+        net = stack.enter_context(network())
+        api = stack.enter_context(ApiServer().running())
+        cluster = Cluster(folder, api, {f"node-{number}": net.host(number) for number in (1, 2)})
+        stack.callback(cluster.end)
+        yield cluster
+
+
+def _object(version: str, kind: str, name: str, **metadata: Any) -> Document:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}}
+
+
+def _get(url: str) -> tuple[int, Any]:
+    match = re.fullmatch(r"http://([^/:]+):(\d+)(/.*)", url)
+    assert match is not None
+    connection = http.client.HTTPConnection(match[1], int(match[2]), timeout=5)
+    try:
+        connection.request("GET", match[3])
+        answer = connection.getresponse()
+        body = answer.read()
+    finally:
+        connection.close()
+    is_json = answer.headers.get_content_type() == "application/json"
+    return answer.status, json.loads(body) if is_json else None
+
+
+def until(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Whether it comes to hold within that time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

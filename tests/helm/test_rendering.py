@@ -1,0 +1,450 @@
+"""What the chart makes of values: objects that Kubernetes takes, and options that peerd takes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from app import __version__
+from app.cli import main
+from app.settings import Settings, load_settings
+from tests.helm import snapshot
+from tests.helm.chart import (
+    CHART,
+    ROOT,
+    Document,
+    containers,
+    helm,
+    is_hook,
+    only,
+    pod_specs,
+    render,
+    volumes,
+    weight,
+)
+from tests.helm.conftest import Rendered
+from tests.helm.kubelet import Node
+from tests.helm.values import GIVEN_CONFIG_MAPS, GIVEN_SECRETS, MATRIX, NOTHING_SAID
+
+EVERY = pytest.mark.parametrize("values", MATRIX)
+OF_OPERATORS = {"PodMonitor", "ServiceMonitor"}
+"""Kinds that Kubernetes itself does not know."""
+KUBERNETES = (
+    re.findall(r"[\d.]+\d", yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"])[0],
+    kubernetes_validate.latest_version(),
+)
+"""The oldest that the chart is for, and the newest that is known."""
+OPTIONS = {f"PEERD_{name.upper()}" for name in Settings.model_fields}
+
+
+def peerd_of(documents: list[Document]) -> Document:
+    """The DaemonSet of peerd itself."""
+    (found,) = (one for one in documents if one["kind"] == "DaemonSet" and not is_hook(one))
+    return found
+
+
+def serve_of(documents: list[Document]) -> Document:
+    """Its container that serves."""
+    (found,) = peerd_of(documents)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def environment(documents: list[Document]) -> dict[str, str]:
+    """What is said in it in so many words."""
+    return {one["name"]: one["value"] for one in serve_of(documents)["env"] if "value" in one}
+
+
+def settings_of(documents: list[Document], tmp_path: Path) -> Settings:
+    """Of a node with that environment, its files being there."""
+    node = Node(
+        "node-1",
+        "10.0.0.7",
+        tmp_path,
+        documents,
+        secrets={name: dict.fromkeys(keys, b"x") for name, keys in GIVEN_SECRETS.items()},
+        config_maps={name: dict.fromkeys(keys, b"x") for name, keys in GIVEN_CONFIG_MAPS.items()},
+    )
+    process = node.process(peerd_of(documents), "peerd")
+    for name in ("PEERD_TLS_CA", "PEERD_TLS_CERT", "PEERD_TLS_KEY"):
+        Path(process.environment[name]).touch()  # what is issued, or made elsewhere
+    context = click.Context(main)
+    serve = main.get_command(context, "serve")
+    assert serve is not None
+    assert process.command[:2] == ("peerd", "serve")
+    given = serve.make_parser(click.Context(serve)).parse_args(list(process.command[2:]))[0]
+    return load_settings(given, process.environment)
+
+
+@EVERY
+def test_kubernetes_takes_every_object(values: str, rendered: Rendered) -> None:
+    documents = rendered(values)
+    checked = [one for one in documents if one["kind"] not in OF_OPERATORS]
+    assert checked
+    for document in checked:
+        for version in KUBERNETES:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_what_kubernetes_does_not_take_is_noticed() -> None:
+    document = peerd_of(render())
+    document["spec"]["template"]["spec"]["containers"][0]["imagePulPolicy"] = "Always"
+    with pytest.raises(jsonschema.ValidationError, match="imagePulPolicy"):
+        kubernetes_validate.validate(document, KUBERNETES[1], strict=True)
+
+
+def test_null_takes_a_default_away() -> None:
+    documents = render(NOTHING_SAID)
+    for document in documents:
+        kubernetes_validate.validate(document, KUBERNETES[1], strict=True)
+    assert "PEERD_HOSTS" not in environment(documents)
+    assert "tolerations" not in peerd_of(documents)["spec"]["template"]["spec"]
+
+
+def test_helm_has_nothing_to_complain_of() -> None:
+    run = helm("lint", CHART, "--strict")
+    assert run.returncode == 0, run.stdout
+    assert set(re.findall(r"\[(\w+)\]", run.stdout)) <= {"INFO"}
+
+
+def test_the_defaults_make_what_was_looked_at_last() -> None:
+    """When the change is meant: `python -m tests.helm.snapshot` writes default.yaml anew."""
+    assert snapshot.rendered() == snapshot.FILE.read_text()
+
+
+@EVERY
+def test_peerd_takes_every_option(values: str, rendered: Rendered, tmp_path: Path) -> None:
+    documents = rendered(values)
+    named = {one["name"] for one in serve_of(documents)["env"] if one["name"].startswith("PEERD_")}
+    assert named - OPTIONS == {"PEERD_NODE"}
+    settings = settings_of(documents, tmp_path)
+    assert settings.tls is not None
+    assert (settings.node_name, settings.advertise_host) == ("node-1", "10.0.0.7")
+
+
+def test_every_option_can_be_given(rendered: Rendered) -> None:
+    """But for the one that turns TLS off."""
+    given = {one["name"] for values in MATRIX for one in serve_of(rendered(values))["env"]}
+    assert OPTIONS - given == {"PEERD_INSECURE_PEERS"}
+
+
+def test_values_arrive_as_they_are_meant(rendered: Rendered, tmp_path: Path) -> None:
+    settings = settings_of(rendered("every option"), tmp_path)
+    assert settings.zone == "zone-1"
+    assert settings.filter_fp_rate == 0.001
+    assert (settings.cache_size, settings.chunk_size, settings.prefetch) == (20 * 2**30, 4 * 2**20, False)
+    assert [str(one) for one in settings.registry] == [
+        "example.local=http://10.0.0.7:5000",
+        "other.local:5000=https://10.0.0.8",
+    ]
+    assert settings.upstream_allow == ("*.example.local", "10.0.0.9:9000")
+    assert (settings.pull_through, settings.upstream_deny_unlisted) == (False, True)
+    assert (settings.tag_ttl, settings.mirror_timeout, settings.consent_ttl) == (60.0, 2.0, 90.0)
+    assert settings.share_filter is not None
+    assert settings.share_filter.pattern == r"^ghcr\.io/"
+    assert (settings.upload_limit, settings.max_uploads, settings.drain_timeout) == (50 * 2**20, 8, 90.0)
+
+
+def test_a_large_number_is_not_written_as_a_fraction(rendered: Rendered, tmp_path: Path) -> None:
+    documents = rendered("a cache that ends with the pod")
+    assert environment(documents)["PEERD_CACHE_SIZE"] == "10737418240"
+    assert "emptyDir" in volumes(peerd_of(documents)["spec"]["template"]["spec"])["cache"]
+
+
+def test_arguments_win_over_values(rendered: Rendered, tmp_path: Path) -> None:
+    settings = settings_of(rendered("pods as one wants them"), tmp_path)
+    assert (settings.prefetch, settings.max_uploads) == (False, 4)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "names"),
+    [
+        pytest.param(["docker.io", "https://ghcr.io/"], ["docker.io", "ghcr.io"], id="a list"),
+        pytest.param(" docker.io\n  ghcr.io ", ["docker.io", "ghcr.io"], id="one text"),
+        pytest.param("http://example.local:5000", ["http://example.local:5000"], id="with a scheme"),
+        pytest.param("_default", ["_default"], id="all"),
+        pytest.param("", [], id="none"),
+    ],
+)
+def test_hosts_are_written_in_several_ways(hosts: str | list[str], names: list[str], tmp_path: Path) -> None:
+    settings = settings_of(render({"peerd": {"hosts": hosts}}), tmp_path)
+    assert [str(one) for one in settings.hosts] == names
+
+
+def test_hosts_on_the_command_line_of_helm() -> None:
+    for word, hosts in (
+        ("a.example b.example", "a.example b.example"),
+        ("{a.example,b.example}", "a.example b.example"),
+    ):
+        assert environment(render(None, "--set", f"peerd.hosts={word}"))["PEERD_HOSTS"] == hosts
+
+
+def test_azures_names_of_log_levels_are_understood() -> None:
+    assert environment(render({"peerd": {"logLevel": "warn"}}))["PEERD_LOG_LEVEL"] == "warning"
+    assert environment(render({"peerd": {"logLevel": "panic"}}))["PEERD_LOG_LEVEL"] == "error"
+
+
+def test_containerd_left_alone_still_means_the_same_registries(rendered: Rendered, tmp_path: Path) -> None:
+    documents = rendered("containerd left alone")
+    settings = settings_of(documents, tmp_path)
+    assert settings.hosts == ()
+    assert settings.upstream_allow == ("docker.io", "example.local:5000")
+    assert settings.share_filter is not None
+    shared = ["docker.io/library/a:1", "example.local:5000/a:1", "docker.io.evil.example/a:1", "ghcr.io/a/b:1"]
+    assert [name for name in shared if settings.share_filter.search(name)] == shared[:2]
+    mount = {one["name"]: one for one in serve_of(documents)["volumeMounts"]}["mirror-files"]
+    assert mount["readOnly"] is True
+
+
+class TestThePod:
+    def test_is_the_hosts(self, rendered: Rendered) -> None:
+        daemon_set = peerd_of(rendered("defaults"))
+        pod = daemon_set["spec"]["template"]
+        assert daemon_set["metadata"]["namespace"] == "peerd-ns"
+        assert pod["metadata"]["labels"]["app"] == "peerd"
+        assert pod["spec"]["hostNetwork"] is True
+        assert pod["spec"]["dnsPolicy"] == "ClusterFirstWithHostNet"
+        assert pod["spec"]["enableServiceLinks"] is False
+
+    def test_is_reached_by_clients_on_loopback_alone(self, rendered: Rendered) -> None:
+        ports = {one["name"]: one for one in serve_of(rendered("defaults"))["ports"]}
+        assert (ports["http"]["containerPort"], ports["http"]["hostIP"]) == (30000, "127.0.0.1")
+        assert ports["metrics"]["containerPort"] == 5004
+        assert environment(rendered("defaults"))["PEERD_NODE"] == "http://127.0.0.1:30000"
+        assert environment(rendered("addresses of IPv6"))["PEERD_NODE"] == "http://[::1]:30000"
+
+    @EVERY
+    def test_is_asked_where_it_listens(self, values: str, rendered: Rendered) -> None:
+        documents = rendered(values)
+        options, container = environment(documents), serve_of(documents)
+        ports = {(one["name"], one.get("protocol", "TCP")): one["containerPort"] for one in container["ports"]}
+        listens = {
+            key: int(options[f"PEERD_{name}_ADDR"].rpartition(":")[2])
+            for key, name in ((("http", "TCP"), "HTTP"), (("peer", "TCP"), "PEER"), (("gossip", "TCP"), "GOSSIP"))
+        }
+        host, _, port = options["PEERD_METRICS_ADDR"].rpartition(":")
+        listens["metrics", "TCP"] = int(port)
+        if "PEERD_SERF_BIND" in options:
+            serf = int(options["PEERD_SERF_BIND"].rpartition(":")[2])
+            listens |= {("serf-tcp", "TCP"): serf, ("serf-udp", "UDP"): serf}
+        assert ports == listens
+        for kind, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
+            asked = container[f"{kind}Probe"]["httpGet"]
+            assert (asked["path"], asked["port"]) == (path, "metrics")
+            assert asked.get("host") == (None if host in ("0.0.0.0", "[::]") else host)
+        (service,) = (one for one in documents if one["kind"] == "Service")
+        assert service["spec"]["clusterIP"] == "None"
+        assert service["spec"]["publishNotReadyAddresses"] is True
+        found = {(one["name"], one.get("protocol", "TCP")): one["port"] for one in service["spec"]["ports"]}
+        assert found == {key: port for key, port in ports.items() if key[0] != "http"}
+
+    @EVERY
+    def test_is_given_longer_than_its_drain(self, values: str, rendered: Rendered) -> None:
+        documents = rendered(values)
+        drain = int(environment(documents)["PEERD_DRAIN_TIMEOUT"].removesuffix("s"))
+        assert peerd_of(documents)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 15
+
+    def test_is_replaced_without_a_second_one_beside_it(self, rendered: Rendered) -> None:
+        strategy = peerd_of(rendered("defaults"))["spec"]["updateStrategy"]
+        assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%", "maxSurge": 0}}
+
+    @EVERY
+    def test_may_do_no_more_than_it_must(self, values: str, rendered: Rendered) -> None:
+        for _, pod in pod_specs(rendered(values)):
+            for container in containers(pod):
+                given = {**pod.get("securityContext", {}), **container["securityContext"]}
+                assert given["readOnlyRootFilesystem"] is True
+                assert given["allowPrivilegeEscalation"] is False
+                assert given["capabilities"] == {"drop": ["ALL"]}
+                assert given["seccompProfile"] == {"type": "RuntimeDefault"}
+                assert "privileged" not in given
+
+    @EVERY
+    def test_mounts_what_is_there_and_nothing_twice(self, values: str, rendered: Rendered) -> None:
+        documents = rendered(values)
+        secrets = {one["metadata"]["name"]: set(one["data"]) for one in documents if one["kind"] == "Secret"}
+        maps = {one["metadata"]["name"]: set(one["data"]) for one in documents if one["kind"] == "ConfigMap"}
+        secrets |= {name: set(keys) for name, keys in GIVEN_SECRETS.items()}
+        maps |= {name: set(keys) for name, keys in GIVEN_CONFIG_MAPS.items()}
+        for name, pod in pod_specs(documents):
+            there, mounted = volumes(pod), set()
+            for container in containers(pod):
+                paths = [mount["mountPath"] for mount in container.get("volumeMounts", [])]
+                assert len(set(paths)) == len(paths)
+                mounted |= {mount["name"] for mount in container.get("volumeMounts", [])}
+            assert mounted == set(there), name
+            for volume in there.values():
+                if secret := volume.get("secret"):
+                    assert {item["key"] for item in secret.get("items", [])} <= secrets[secret["secretName"]]
+                if config_map := volume.get("configMap"):
+                    assert {item["key"] for item in config_map.get("items", [])} <= maps[config_map["name"]]
+
+    @EVERY
+    def test_keeps_the_cas_key_from_what_talks_to_the_network(self, values: str, rendered: Rendered) -> None:
+        documents = rendered(values)
+        seen = set()
+        for name, pod in pod_specs(documents):
+            for container in containers(pod):
+                for mount in container.get("volumeMounts", []):
+                    secret = volumes(pod)[mount["name"]].get("secret", {})
+                    keys = {item["key"] for item in secret.get("items", [])}
+                    if secret and (not keys or "tls.key" in keys):
+                        seen.add((name, container["name"]))
+        made_elsewhere = values == "certificates made elsewhere"
+        assert seen == (set() if made_elsewhere else {(peerd_of(documents)["metadata"]["name"], "certificate")})
+
+    def test_runs_where_it_is_told_to(self, rendered: Rendered) -> None:
+        documents = rendered("pods as one wants them")
+        told = MATRIX["pods as one wants them"]["peerd"]
+        for _, pod in pod_specs(documents):
+            assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}]
+            assert (pod["tolerations"], pod["nodeSelector"]) == (
+                told["tolerations"],
+                {"pool": "gpu", "kubernetes.io/os": "linux"},
+            )
+            assert pod["affinity"] == told["affinity"]
+            assert "priorityClassName" not in pod
+            assert {one["imagePullPolicy"] for one in containers(pod)} == {"Always"}
+        assert serve_of(documents)["resources"]["limits"] == {"memory": "2Gi", "cpu": 2}
+        default = peerd_of(rendered("defaults"))["spec"]["template"]["spec"]
+        assert default["tolerations"] == [{"operator": "Exists"}]
+        assert default["priorityClassName"] == "system-node-critical"
+
+    def test_uses_the_image_that_is_named(self, rendered: Rendered) -> None:
+        documents = rendered("hosts as one text, as Azure/peerd's README has them")
+        images = {one["image"] for _, pod in pod_specs(documents) for one in containers(pod)}
+        assert images == {"registry.example/peerd:1.2.3"}
+
+
+class TestCommandsBesideServe:
+    @EVERY
+    def test_exist_with_their_options(self, values: str, rendered: Rendered) -> None:
+        seen = set()
+        for _, pod in pod_specs(rendered(values)):
+            for container in containers(pod):
+                words = [*container["command"], *container.get("args", [])]
+                if words[0] != "peerd":
+                    continue
+                command: click.Command = main
+                context = click.Context(main)
+                while isinstance(command, click.Group):
+                    found = command.get_command(context, words[1])
+                    assert found is not None, words
+                    command, context, words = found, click.Context(found, parent=context), words[1:]
+                known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+                assert {word.partition("=")[0] for word in words if str(word).startswith("--")} <= known
+                seen.add(command.name)
+        assert "serve" in seen
+
+
+class TestNames:
+    def test_of_everything_follow_the_one_that_is_given(self, rendered: Rendered) -> None:
+        documents = rendered("names and places of one's own")
+        assert all(one["metadata"]["name"].startswith("mirror") for one in documents)
+        assert {one["metadata"].get("namespace", "mirror-ns") for one in documents} == {"mirror-ns"}
+        assert environment(documents)["PEERD_JOIN"] == "mirror-members.mirror-ns.svc:7946"
+        assert peerd_of(documents)["spec"]["selector"] == {"matchLabels": {"app": "peerd"}}
+        assert not [one for one in documents if one["kind"] == "Namespace"]
+
+    def test_the_namespace_is_made_unless_it_is_the_releases_own(self) -> None:
+        made = only(render(), "Namespace", "peerd-ns")
+        assert made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+        assert "Namespace" not in {one["kind"] for one in render(None, "--namespace", "peerd-ns")}
+
+    def test_subjects_and_roles_of_bindings_are_there(self, rendered: Rendered) -> None:
+        documents = rendered("defaults")
+        names = {(one["kind"], one["metadata"]["name"]) for one in documents}
+        bindings = [one for one in documents if one["kind"].endswith("Binding")]
+        assert len(bindings) == 4
+        for binding in bindings:
+            assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in names
+            assert {(one["kind"], one["name"]) for one in binding["subjects"]} <= names
+            assert {one["namespace"] for one in binding["subjects"]} == {"peerd-ns"}
+
+
+class TestMonitoring:
+    def test_a_monitor_finds_the_port_by_name(self, rendered: Rendered) -> None:
+        documents = rendered("all that Prometheus and Grafana take")
+        (pod_endpoint,) = only(documents, "PodMonitor", "peerd")["spec"]["podMetricsEndpoints"]
+        (endpoint,) = only(documents, "ServiceMonitor", "peerd")["spec"]["endpoints"]
+        assert (pod_endpoint["port"], pod_endpoint["path"], pod_endpoint["interval"]) == (
+            "metrics",
+            "/metrics/prometheus",
+            "30s",
+        )
+        assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics/prometheus")
+        service = only(documents, "Service", "peerd-members")
+        selector = only(documents, "ServiceMonitor", "peerd")["spec"]["selector"]["matchLabels"]
+        assert selector.items() <= service["metadata"]["labels"].items()
+
+    def test_aks_gets_a_monitor_of_its_kind(self) -> None:
+        documents = render(None, "--api-versions", "azmonitoring.coreos.com/v1")
+        assert only(documents, "PodMonitor", "peerd")["apiVersion"] == "azmonitoring.coreos.com/v1"
+        assert "PodMonitor" not in {one["kind"] for one in render()}
+        off = {"peerd": {"metrics": {"prometheus": {"aksAutoDiscovery": False}}}}
+        pod = peerd_of(render(off, "--api-versions", "azmonitoring.coreos.com/v1"))["spec"]["template"]
+        assert "prometheus.io/scrape" not in pod["metadata"]["annotations"]
+
+    def test_annotations_name_the_port(self, rendered: Rendered) -> None:
+        pod = peerd_of(rendered("other ports, and metrics on loopback"))["spec"]["template"]
+        assert pod["metadata"]["annotations"]["prometheus.io/port"] == "15004"
+
+    def test_the_dashboard_is_the_one_of_compose(self, rendered: Rendered) -> None:
+        """When it was changed there: cp deploy/compose/grafana/dashboards/peerd.json deploy/helm/files/dashboard.json."""
+        original = ROOT / "deploy" / "compose" / "grafana" / "dashboards" / "peerd.json"
+        assert (CHART / "files" / "dashboard.json").read_bytes() == original.read_bytes()
+        config_map = only(rendered("all that Prometheus and Grafana take"), "ConfigMap", "peerd-dashboard")
+        assert config_map["data"]["peerd.json"] == original.read_text()
+        assert json.loads(config_map["data"]["peerd.json"])["panels"]
+        assert config_map["metadata"]["namespace"] == "monitoring"
+        assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+class TestTheEnd:
+    def test_stops_then_restores_then_waits(self, rendered: Rendered) -> None:
+        hooks = [one for one in rendered("defaults") if is_hook(one)]
+        assert {one["metadata"]["annotations"]["helm.sh/hook"] for one in hooks} == {"pre-delete"}
+        steps = sorted((one for one in hooks if one["kind"] in ("Job", "DaemonSet")), key=weight)
+        assert [one["metadata"]["name"] for one in steps] == [
+            "peerd-uninstall-stop",
+            "peerd-restore",
+            "peerd-uninstall-wait",
+        ]
+        assert len({weight(one) for one in steps}) == 3
+        others = [one for one in hooks if one not in steps]
+        assert max(weight(one) for one in others) < weight(steps[0])
+        roles = [weight(one) for one in others if one["kind"].endswith("Role")]
+        assert max(roles) < min(weight(one) for one in others if one["kind"].endswith("Binding"))
+
+    def test_runs_the_script_as_it_is(self, rendered: Rendered) -> None:
+        script = only(rendered("defaults"), "ConfigMap", "peerd-uninstall")["data"]["uninstall.py"]
+        assert script.strip() == (CHART / "files" / "uninstall.py").read_text().strip()
+
+    def test_restores_where_peerd_writes(self, rendered: Rendered) -> None:
+        for values in ("defaults", "k3s"):
+            documents = rendered(values)
+            restore = only(documents, "DaemonSet", "peerd-restore")["spec"]["template"]["spec"]
+            folder = environment(documents)["PEERD_HOSTS_DIR"]
+            assert restore["initContainers"][0]["command"] == ["peerd", "hosts", "restore", f"--hosts-dir={folder}"]
+            assert volumes(restore)["mirror-files"]["hostPath"]["path"] == folder
+            assert restore["tolerations"] == peerd_of(documents)["spec"]["template"]["spec"]["tolerations"]
+
+    def test_can_be_left_out(self, rendered: Rendered) -> None:
+        assert not [one for one in rendered("no help at the end") if is_hook(one)]
+
+    def test_leaves_the_cache_unless_told_otherwise(self, rendered: Rendered) -> None:
+        steps = {}
+        for values in ("defaults", "the cache deleted at the end"):
+            pod = only(rendered(values), "DaemonSet", "peerd-restore")["spec"]["template"]["spec"]
+            steps[values] = [one["name"] for one in pod["initContainers"]]
+        assert list(steps.values()) == [["restore"], ["restore", "delete-cache"]]
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["appVersion"] == __version__
