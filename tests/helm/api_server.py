@@ -188,15 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(key, query)
             else:
                 items = self.api.all(key[0], namespace=key[1], selectors=_selectors(query))
-                self._answer(
-                    200,
-                    {
-                        "apiVersion": f"{group}/v1".strip("/"),
-                        "kind": f"{_KINDS[key[0]]}List",
-                        "metadata": {"resourceVersion": "1"},
-                        "items": items,
-                    },
-                )
+                self._answer(200, _page(group, key, items, query))
 
     def do_POST(self) -> None:
         document = self._body()
@@ -308,6 +300,19 @@ def _key_of(document: Document) -> Key:
     resource = next(name for name, kind in _KINDS.items() if kind == document["kind"])
     namespace = "" if resource in _CLUSTER_WIDE else document["metadata"]["namespace"]
     return resource, namespace, document["metadata"]["name"]
+
+
+def _page(group: str, key: Key, items: list[Document], query: dict[str, str]) -> Document:
+    """A list, or the part of it that was asked for (Kubernetes, "Retrieving large results sets in chunks")."""
+    start = int(query.get("continue", 0))
+    stop = start + int(query.get("limit", 0) or len(items))
+    following = {"continue": str(stop)} if stop < len(items) else {}
+    return {
+        "apiVersion": f"{group}/v1".strip("/"),
+        "kind": f"{_KINDS[key[0]]}List",
+        "metadata": {"resourceVersion": "1", **following},
+        "items": items[start:stop],
+    }
 
 
 def _selectors(query: dict[str, str]) -> dict[str, str]:

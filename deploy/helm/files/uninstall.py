@@ -10,14 +10,18 @@ that are waited for, when the time is over.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 2.0
 _ANSWER_SECONDS = 10.0
+# Objects in one answer: those of a thousand nodes would take more memory than the Job has.
+_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -53,26 +57,33 @@ class Pods:
             return {"(all: the DaemonSet is new)"}
         pods = self._pods()
         unready = {pod.spec.node_name or "(none yet)" for pod in pods if not _is_true("Ready", pod.status.conditions)}
-        if missing := status.desired_number_scheduled - len(pods):
+        if (missing := status.desired_number_scheduled - len(pods)) > 0:
             unready.add(f"({missing} without a pod)")
         return unready
 
     def _pods(self) -> list[client.V1Pod]:
-        pods: list[client.V1Pod] = (
-            client.CoreV1Api()
-            .list_namespaced_pod(self.namespace, label_selector=f"app={self.app}", _request_timeout=_ANSWER_SECONDS)
-            .items
-        )
-        return pods
+        list_pods = client.CoreV1Api().list_namespaced_pod
+        return [*_all(partial(list_pods, self.namespace, label_selector=f"app={self.app}"))]
 
 
-def _is_true(kind: str, conditions: list[client.V1NodeCondition] | None) -> bool:
+def _all(list_some: Callable[..., Any]) -> Iterator[Any]:
+    """What a list holds, a page after the other."""
+    following = None
+    while True:
+        page = list_some(limit=_PAGE, _continue=following, _request_timeout=_ANSWER_SECONDS)
+        yield from page.items
+        following = page.metadata.var_continue
+        if not following:
+            return
+
+
+def _is_true(kind: str, conditions: list[Any] | None) -> bool:
     return any(condition.type == kind and condition.status == "True" for condition in conditions or [])
 
 
 def _lost_nodes() -> set[str]:
     """Nodes whose kubelet does not report."""
-    nodes = client.CoreV1Api().list_node(_request_timeout=_ANSWER_SECONDS).items
+    nodes = _all(client.CoreV1Api().list_node)
     return {node.metadata.name for node in nodes if not _is_true("Ready", node.status.conditions)}
 
 
