@@ -28,8 +28,12 @@ class Process:
     @property
     def words(self) -> list[str]:
         """The command with its environment and no other."""
+        return self.beside(*self.command)
+
+    def beside(self, *command: str) -> list[str]:
+        """Another command with the same environment, as `kubectl exec` runs one."""
         pairs = [f"{name}={value}" for name, value in self.environment.items()]
-        return ["env", "--ignore-environment", f"PATH={_PATH}", *pairs, *self.command]
+        return ["env", "--ignore-environment", f"PATH={_PATH}", *pairs, *command]
 
 
 class Node:
@@ -39,7 +43,6 @@ class Node:
         root: stands for its file system.
         secrets: those that users of the chart make themselves, by name and key.
         config_maps: the same.
-        labels: what Kubernetes adds to the labels of pods here.
     """
 
     def __init__(
@@ -51,12 +54,10 @@ class Node:
         *,
         secrets: Mapping[str, Mapping[str, bytes]] | None = None,
         config_maps: Mapping[str, Mapping[str, bytes]] | None = None,
-        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.address = address
         self.root = root
-        self._labels = dict(labels or {})
         self._contents = {("secret", name): data for name, data in (secrets or {}).items()}
         self._contents |= {("configMap", name): data for name, data in (config_maps or {}).items()}
         for one in documents:
@@ -82,7 +83,7 @@ class Node:
         for variable in container.get("env", []):
             value = variable.get("value", "")
             if "valueFrom" in variable:
-                value = self._field(template, variable["valueFrom"]["fieldRef"]["fieldPath"])
+                value = self._field(variable["valueFrom"]["fieldRef"]["fieldPath"])
             environment[variable["name"]] = _expanded(value, environment)
         words = [_expanded(word, environment) for word in (*container["command"], *container.get("args", []))]
         return Process(
@@ -99,7 +100,7 @@ class Node:
             )
             assert run.returncode == 0, f"{container['name']}: {run.stderr}"
 
-    def _field(self, template: Document, path: str) -> str:
+    def _field(self, path: str) -> str:
         known = {
             "spec.nodeName": self.name,
             "status.hostIP": self.address,
@@ -107,8 +108,6 @@ class Node:
             "metadata.uid": "0b7b1b9e-0000-4000-8000-000000000001",
             "metadata.namespace": "peerd-ns",
         }
-        if label := re.fullmatch(r"metadata\.labels\['(.*)'\]", path):
-            return {**template["metadata"]["labels"], **self._labels}.get(label[1], "")
         return known[path]
 
     def _volume(self, owner: Document, name: str) -> Path:

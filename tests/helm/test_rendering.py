@@ -15,6 +15,7 @@ from app import __version__
 from app.cli import main
 from app.settings import Settings, load_settings
 from tests.helm import snapshot
+from tests.helm.api_server import ApiServer, Key
 from tests.helm.chart import (
     CHART,
     ROOT,
@@ -211,6 +212,21 @@ class TestThePod:
         assert pod["spec"]["dnsPolicy"] == "ClusterFirstWithHostNet"
         assert pod["spec"]["enableServiceLinks"] is False
 
+    def test_knows_which_one_it_is(self, rendered: Rendered) -> None:
+        """By what `app/kubernetes/pod.py` reads: the pod has its node's host name."""
+        fields = {
+            one["name"]: one["valueFrom"]["fieldRef"]["fieldPath"]
+            for one in serve_of(rendered("defaults"))["env"]
+            if "valueFrom" in one
+        }
+        assert fields == {
+            "PEERD_NODE_NAME": "spec.nodeName",
+            "PEERD_ADVERTISE_HOST": "status.hostIP",
+            "POD_NAME": "metadata.name",
+            "POD_UID": "metadata.uid",
+            "POD_NAMESPACE": "metadata.namespace",
+        }
+
     def test_is_reached_by_clients_on_loopback_alone(self, rendered: Rendered) -> None:
         ports = {one["name"]: one for one in serve_of(rendered("defaults"))["ports"]}
         assert (ports["http"]["containerPort"], ports["http"]["hostIP"]) == (30000, "127.0.0.1")
@@ -365,6 +381,31 @@ class TestNames:
             assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in names
             assert {(one["kind"], one["name"]) for one in binding["subjects"]} <= names
             assert {one["namespace"] for one in binding["subjects"]} == {"peerd-ns"}
+
+    @pytest.mark.parametrize(
+        ("verb", "group", "key", "is_allowed"),
+        [
+            ("create", "", ("events", "peerd-ns", ""), True),
+            ("patch", "", ("events", "peerd-ns", "peerd-node-1.x"), True),
+            ("get", "", ("pods", "peerd-ns", "peerd-node-1"), True),
+            ("get", "", ("nodes", "", "node-1"), True),
+            ("create", "", ("events", "default", ""), False),
+            ("get", "", ("pods", "default", "other"), False),
+            ("list", "", ("nodes", "", ""), False),
+            ("get", "", ("secrets", "peerd-ns", "peerd-ca"), False),
+            ("delete", "apps", ("daemonsets", "peerd-ns", "peerd"), False),
+        ],
+    )
+    def test_peerd_may_do_what_it_does_and_no_more(
+        self, verb: str, group: str, key: Key, is_allowed: bool, rendered: Rendered
+    ) -> None:
+        """`app/kubernetes/api.py` is what it does."""
+        api = ApiServer()
+        for document in rendered("defaults"):
+            if document["kind"].startswith(("Role", "ClusterRole")):
+                api.put(document)
+        account = peerd_of(rendered("defaults"))["spec"]["template"]["spec"]["serviceAccountName"]
+        assert api.allows(f"system:serviceaccount:peerd-ns:{account}", verb, group, key) is is_allowed
 
 
 class TestMonitoring:

@@ -101,6 +101,7 @@ the same; an empty one is left out.
   "PEERD_GOSSIP_ADDR" $p.addresses.gossip
   "PEERD_MEMBERSHIP" $p.membership
   "PEERD_JOIN" (include "peerd.join" .)
+  "PEERD_ZONE" $p.zone
   "PEERD_FILTER_FP_RATE" $p.filterFalsePositiveRate
   "PEERD_CACHE_DIR" "/var/lib/peerd"
   "PEERD_CACHE_SIZE" $p.cache.size
@@ -149,13 +150,6 @@ the same; an empty one is left out.
 {{- end -}}
 {{- if $p.upstream.credentialsSecret }}{{ $_ := set $options "PEERD_REGISTRY_AUTH" "/run/peerd/credentials/config.json" }}{{ end -}}
 {{- if $p.upstream.caConfigMap }}{{ $_ := set $options "PEERD_UPSTREAM_CA" "/run/peerd/upstream/ca.crt" }}{{ end -}}
-{{- if $p.zone }}{{ $_ := set $options "PEERD_ZONE" $p.zone }}{{ end -}}
-{{- if not $p.zone -}}
-- name: PEERD_ZONE
-  valueFrom:
-    fieldRef:
-      fieldPath: metadata.labels['topology.kubernetes.io/zone']
-{{- end }}
 {{- range $name := keys $options | sortAlpha }}
 {{- $value := get $options $name }}
 {{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
