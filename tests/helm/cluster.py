@@ -66,6 +66,15 @@ class Cluster:
         documents = [*self.api.all("secrets", namespace="peerd-ns"), *self.api.all("configmaps", namespace="peerd-ns")]
         return Node(name, self.hosts[name].address, self._folder / name, documents)
 
+    def execute(self, name: str, *command: str) -> str:
+        """What a command says that is run beside peerd on a node, as by `kubectl exec`."""
+        (daemon_set,) = self.api.all("daemonsets", selectors={"metadata.name": "peerd"})
+        words: list[str | Path] = [*self.node(name).process(daemon_set, "peerd").beside(*command)]
+        run = subprocess.run(
+            self.hosts[name].command(*words), check=False, capture_output=True, text=True, timeout=_SECONDS
+        )
+        return run.stdout
+
     def ask(self, name: str, url: str) -> tuple[int, Any]:
         """Status and JSON body (None for another body) of a GET from that node."""
         return self.hosts[name].inside(lambda: _get(url))

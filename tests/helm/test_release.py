@@ -14,6 +14,7 @@ from tests.helm.cluster import LOST, Cluster, running_cluster, until
 DOOR = "http://127.0.0.1:30000"
 CA: Key = ("secrets", "peerd-ns", "peerd-ca")
 SERF: Key = ("secrets", "peerd-ns", "peerd-serf")
+CONTAINERD_CONFIG = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "{}"\n'
 ADMINISTRATORS = '# my own\nserver = "https://ghcr.example"\n'
 
 
@@ -39,6 +40,8 @@ def test_install_upgrade_uninstall(tmp_path: Path) -> None:
             own = cluster.node(node).path("/etc/containerd/certs.d/ghcr.io/hosts.toml")
             own.parent.mkdir(parents=True)
             own.write_text(ADMINISTRATORS)
+            config = cluster.node(node).path("/etc/containerd/config.toml")
+            config.write_text(CONTAINERD_CONFIG.format(own.parent.parent))
 
         installs_a_cluster(cluster)
         keeps_its_secrets_at_upgrades(cluster)
@@ -61,6 +64,7 @@ def installs_a_cluster(cluster: Cluster) -> None:
         assert set(files) == {"mcr.microsoft.com", "ghcr.io", "docker.io", "registry.k8s.io"}
         assert all(DOOR in text for text in files.values())
         assert "# my own" in files["ghcr.io"]
+    examines_itself(cluster)
     one, other = cluster.hosts
     try:
         cluster.ask(one, f"http://{cluster.hosts[other].address}:30000/v2/")
@@ -83,6 +87,23 @@ def installs_a_cluster(cluster: Cluster) -> None:
     named = re.findall(r" -- peerd (\w+)", notes)
     assert set(named) == {"doctor", "status"}
     assert all(main.get_command(click.Context(main), name) for name in named)
+
+
+def examines_itself(cluster: Cluster) -> None:
+    """`kubectl exec` finds the options that the node runs with. (There is no containerd here, and perhaps no good clock.)"""
+    for name in cluster.hosts:
+        findings = json.loads(cluster.execute(name, "peerd", "doctor", "--json"))
+        well = {one["subject"] for one in findings if one["verdict"] == "ok"}
+        assert {
+            "config_path",
+            "mirror of ghcr.io",
+            "mirror door",
+            "node",
+            "peer port",
+            "gossip port",
+            "certificate",
+        } <= well
+        assert "2 members alive" in str(findings)
 
 
 def keeps_its_secrets_at_upgrades(cluster: Cluster) -> None:
