@@ -124,10 +124,11 @@ def joining(seed: Node, membership: str) -> list[str]:
     return ["--membership", membership, "--join", f"{seed.host}:{port}"]
 
 
-def start_node(folder: Path, name: str, host: str, options: Sequence[str]) -> Node:
-    """Start one at an address; it is ready when its program is."""
+def start_node(folder: Path, name: str, host: str, options: Sequence[str], *, around: Sequence[str] = ()) -> Node:
+    """Start one at an address; it is ready when its program is. `around` are the words before its command, as `env A=b`."""
     http, peer, gossip, serf = (free_port(host) for _ in range(4))
     command = [
+        *around,
         # The console script beside this interpreter, whatever PATH says.
         str(Path(sys.executable).with_name("peerd")),
         "serve",
