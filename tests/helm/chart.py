@@ -97,3 +97,20 @@ def weight(document: Document) -> int:
 def is_hook(document: Document) -> bool:
     """Whether Helm makes it only when the release is deleted."""
     return "helm.sh/hook" in document["metadata"].get("annotations", {})
+
+
+def peerd_of(documents: list[Document]) -> Document:
+    """The DaemonSet of peerd itself."""
+    (found,) = (one for one in documents if one["kind"] == "DaemonSet" and not is_hook(one))
+    return found
+
+
+def serve_of(documents: list[Document]) -> Document:
+    """Its container that serves."""
+    (found,) = peerd_of(documents)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def environment(documents: list[Document]) -> dict[str, str]:
+    """What is said in it in so many words."""
+    return {one["name"]: one["value"] for one in serve_of(documents)["env"] if "value" in one}

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,9 @@ class Cluster:
         kubeconfig = self.api.kubeconfig(
             self._folder / f"{account}.kubeconfig", f"system:serviceaccount:peerd-ns:{account}"
         )
-        words = self.node(next(iter(self.hosts))).process(document, pod["containers"][0]["name"]).words
-        words[2:2] = [f"KUBECONFIG={kubeconfig}"]
-        run = subprocess.run(words, check=False, capture_output=True, text=True, timeout=_SECONDS)
+        process = self.node(next(iter(self.hosts))).process(document, pod["containers"][0]["name"])
+        process = replace(process, environment={**process.environment, "KUBECONFIG": str(kubeconfig)})
+        run = subprocess.run(process.words, check=False, capture_output=True, text=True, timeout=_SECONDS)
         self.logs[document["metadata"]["name"]] = run.stderr
         kind = "Complete" if run.returncode == 0 else "Failed"
         self.api.put(document, status={"conditions": [{"type": kind, "status": "True", "message": run.stderr[-500:]}]})

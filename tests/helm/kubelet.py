@@ -1,6 +1,7 @@
 """What a kubelet makes of a pod of the chart, with folders in place of a node's and of volumes.
 
 Paths are mapped and not mounted: in commands and environment, the path of a mount becomes the folder that stands for it.
+Processes have no capabilities, as the chart says, and are root's, as folders of tests are.
 """
 
 import base64
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.containerd.network import Host
 from tests.helm.chart import Document, containers
@@ -24,6 +26,7 @@ class Process:
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    security: Mapping[str, Any]
 
     @property
     def words(self) -> list[str]:
@@ -33,7 +36,10 @@ class Process:
     def beside(self, *command: str) -> list[str]:
         """Another command with the same environment, as `kubectl exec` runs one."""
         pairs = [f"{name}={value}" for name, value in self.environment.items()]
-        return ["env", "--ignore-environment", f"PATH={_PATH}", *pairs, *command]
+        assert self.security["capabilities"] == {"drop": ["ALL"]}
+        assert self.security["allowPrivilegeEscalation"] is False
+        bare = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+        return [*bare, "env", "--ignore-environment", f"PATH={_PATH}", *pairs, *command]
 
 
 class Node:
@@ -89,6 +95,7 @@ class Node:
         return Process(
             tuple(_mapped(word, places) for word in words),
             {name: _mapped(value, places) for name, value in environment.items()},
+            container["securityContext"],
         )
 
     def prepare(self, owner: Document, host: Host | None = None) -> None:
