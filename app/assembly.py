@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from app import __version__
+from app.consent import ConsentedLibrary, ConsentedManifests, consented
 from app.containerd.image import ShareRule
 from app.containerd.mirrors import install_mirrors
 from app.containerd.shelf import ContainerdShelf
@@ -38,6 +39,7 @@ from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
 from app.routes.node import Node
+from app.routes.shortcut import Front, Shortcuts
 from app.server.certificates import Certificates
 from app.server.doors import App, DoorError, bind, open_door
 from app.server.operations_only import operations_only
@@ -90,10 +92,6 @@ async def running(
         http = stack.enter_context(bind("--http-addr", settings.http_addr))
         ops = stack.enter_context(bind("--metrics-addr", settings.metrics_addr)) if settings.metrics_addr else None
         peer = None if settings.alone else stack.enter_context(bind("--peer-addr", settings.peer_addr))
-        if settings.consent == "upstream":
-            raise DoorError(
-                "--consent upstream is not there yet: this node would serve private content to every client"
-            )
         certificates = _certificates(settings)
         _warn(settings, metrics)
 
@@ -125,7 +123,7 @@ async def running(
         _advertise(advertiser, cache, heart.resolver, gossip)
         await stack.enter_async_context(store.running())
 
-        registry_hosts = RegistryNames(config).netlocs()
+        registry_hosts = (registries := RegistryNames(config)).netlocs()
         purger = Purger(cache, heart.resolver, threads=threads, registry_hosts=registry_hosts)
         others: Others = Alone()
         if gossip is not None:
@@ -143,17 +141,20 @@ async def running(
             tasks=await stack.enter_async_context(Tasks()),
             rng=_chance(),
         )
+        library, manifests = _for_clients(settings, heart, upstream, registries, metrics)
+        transfers = Transfers(sent=lambda kind, count: metrics.served[kind].inc(count))
         node = Node(
             settings=settings,
             version=__version__,
             cache=cache,
-            library=heart.library,
-            manifests=heart.manifests,
+            library=library,
+            manifests=manifests,
             purges=Purges(settings.node_name, purger, others),
             preheats=preheats,
             loads=Loads(others, tasks=await stack.enter_async_context(Tasks())),
             recent_errors=recent_errors,
-            transfers=Transfers(sent=lambda kind, count: metrics.served[kind].inc(count)),
+            transfers=transfers,
+            shortcuts=Shortcuts(heart.reader, transfers, metrics),
             metrics=metrics,
             gossip=gossip,
             certificates=certificates,
@@ -168,7 +169,7 @@ async def running(
         peer_door = _peer_door(
             node, heart, threads, shelf, OrderDoor(purger, preheats, partial(load_of, cache, metrics))
         )
-        story = RequestStory(app, node=settings.node_name)
+        story = RequestStory(Front(app, node.shortcuts), node=settings.node_name)
         drain = settings.drain_timeout
         for name, listener, behind, tls, seconds in (
             ("peer", peer, peer_door, certificates, drain),
@@ -193,6 +194,7 @@ class _Heart:
     """Everything that reads, joined together."""
 
     flights: Flights
+    reader: Reader
     resolver: Resolver
     library: Library
     manifests: Manifests
@@ -230,11 +232,24 @@ def _heart(
     sizes, through = KnownSizes(), settings.pull_through
     return _Heart(
         flights,
+        reader,
         resolver,
         Library(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
         Manifests(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
         delegate,
         leases,
+    )
+
+
+def _for_clients(
+    settings: Settings, heart: _Heart, upstream: UpstreamSource, registries: RegistryNames, metrics: Metrics
+) -> tuple[Library | ConsentedLibrary, Manifests | ConsentedManifests]:
+    """What clients read through: all that is here, or what upstream gives them."""
+    if settings.consent == "cluster":
+        return heart.library, heart.manifests
+    listed, told = registries.listed(), metrics.consent
+    return consented(
+        heart.library, heart.manifests, upstream, listed=listed, ttl_seconds=settings.consent_ttl, told=told
     )
 
 

@@ -353,10 +353,10 @@ class ChunkCache:
 
     # Reading
 
-    def is_fresh(self, entry: Entry, index: int) -> bool:
+    def is_fresh(self, entry: Entry, index: int, now: float | None = None) -> bool:
         """Whether the hash of chunk `index` was seen to be right a short while ago."""
         checked_at = entry.checked_at[index]
-        return bool(checked_at) and self.clock() - checked_at < TRUST_SECONDS
+        return bool(checked_at) and (self.clock() if now is None else now) - checked_at < TRUST_SECONDS
 
     async def check(self, entry: Entry, index: int) -> bool:
         """Whether chunk `index` is here and right; hashes it unless that was done a short while ago.

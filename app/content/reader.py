@@ -165,6 +165,34 @@ class Reader:
                 self.cache.forget(entry)
             self.cache.make_room(0)  # What it read could not go before.
 
+    def is_settled(self, entry: Entry) -> bool:
+        """Whether all of it is here for good, nothing of it waits for a proof, and it is what its key stands for."""
+        if not entry.whole or not (entry.verified or entry.meta.digest is None):
+            return False
+        return self.cache.get(entry.meta.key) is entry
+
+    @contextmanager
+    def at_hand(self, entry: Entry, wanted: ByteRange) -> Iterator[Slice | None]:
+        """`wanted` as one slice, without waiting; None where something has to be fetched, checked or opened first."""
+        chunks = wanted.chunks(entry.meta.chunk_size)
+        now, origin = self.cache.clock(), entry.origin(chunks.start)
+        if (
+            not self.is_settled(entry)
+            or not 0 < len(chunks) <= RUN_CHUNKS
+            or not all(self.cache.is_fresh(entry, index, now) and entry.origin(index) is origin for index in chunks)
+        ):
+            yield None
+            return
+        with entry.pinned(chunks.start, chunks.stop):
+            entry.readers += 1
+            try:
+                yield Slice(entry.file(), wanted.start, len(wanted), origin)
+            finally:
+                entry.readers -= 1
+                entry.touch(chunks.start, chunks.stop, now)
+                entry.last_read, entry.last_read_wall = now, time.time()
+        self.cache.make_room(0)  # What is read can not go.
+
 
 async def _nobody_wants_to_know(_content: Content) -> None:
     """Until a library says what is to be done when upstream has another version."""

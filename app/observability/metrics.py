@@ -116,6 +116,12 @@ class Metrics:
         self.upstream_refused = Counter(
             "peerd_upstream_refused_total", "Upstreams that policy did not let be asked.", ["reason"], registry=registry
         )
+        self._consents = Counter(
+            "peerd_consents_total",
+            "Questions whether upstream gives a content to a client (--consent upstream), and who answered them.",
+            ["answer", "source"],
+            registry=registry,
+        )
         self.certificate_expiry = Gauge(
             "peerd_certificate_expiry_timestamp_seconds",
             "When this node's certificate ends, in seconds since the epoch; 0 without one.",
@@ -139,6 +145,10 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """An upstream was not asked, because policy does not let it."""
         self.upstream_refused.labels(reason).inc()
+
+    def consent(self, answer: str, source: str) -> None:
+        """Whether upstream gives a content to a client was `given`, `refused` or `unknown`, by `memory` or `upstream`."""
+        self._consents.labels(answer, source).inc()
 
     def came_in(self, kind: SourceKind, count: int) -> None:
         """Bytes of a chunk that were received, whether or not the chunk was completed."""

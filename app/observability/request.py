@@ -5,9 +5,9 @@ strings: those hold signatures, also where a URL behind `/blobs/` is escaped as 
 """
 
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -19,6 +19,9 @@ _CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 # Where a query begins, escaped or not, once or more often.
 _QUERY = re.compile(rb"\?|%(?:25)*3f", re.IGNORECASE)
+
+# What probes, scrapers, the page and commands ask for again and again.
+_OFTEN = ("/healthz", "/readyz", "/metrics/", "/api/v1/")
 
 log = logging.getLogger("peerd.request")
 
@@ -41,7 +44,7 @@ class RequestStory:
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == CORRELATION_HEADER), b"")
-        correlation_id = given if _CORRELATION_ID.fullmatch(given) else str(uuid.uuid4()).encode()
+        correlation_id = given if _CORRELATION_ID.fullmatch(given) else os.urandom(16).hex().encode()
         scope["peerd.correlation_id"] = correlation_id.decode()
         began = time.perf_counter()
         status = 0
@@ -62,16 +65,19 @@ class RequestStory:
             await self._app(scope, receive, send_with_identity)
             outcome = "served"
         finally:
-            seconds = round(time.perf_counter() - began, 4)
-            log.info(
-                "%s %s %d %s after %.3f s",
-                scope["method"],
-                _shown(scope),
-                status,
-                outcome,
-                seconds,
-                extra={"status": status, "seconds": seconds, "correlationid": correlation_id.decode()},
-            )
+            level = logging.DEBUG if scope["path"].startswith(_OFTEN) else logging.INFO
+            if log.isEnabledFor(level):
+                seconds = round(time.perf_counter() - began, 4)
+                log.log(
+                    level,
+                    "%s %s %d %s after %.3f s",
+                    scope["method"],
+                    _shown(scope),
+                    status,
+                    outcome,
+                    seconds,
+                    extra={"status": status, "seconds": seconds, "correlationid": correlation_id.decode()},
+                )
 
 
 def correlation_id(scope: MutableMapping[str, Any]) -> str:

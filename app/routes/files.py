@@ -64,6 +64,7 @@ async def get_file(
         else:
             head.headers["Content-Length"] = str(stat.size)
         return head
+    node.shortcuts.remember(request, found.entry, headers, media_type=media_type, kind="file")
     async with AsyncExitStack() as stack:
         requested = parse_range(range_) if if_range_holds(if_range, etag, stat.last_modified) else None
         size, ranges = stat.size, None

@@ -21,7 +21,7 @@ from app.routes.answers import API_VERSION, oci_error
 from app.routes.conditions import if_match_holds, if_none_match_holds, if_range_holds
 from app.routes.http_range import parse_range, resolve
 from app.routes.node import Node, node_of
-from app.routes.sending import ContentAnswer, answer, first_slice
+from app.routes.sending import CACHE_STATUS, ContentAnswer, answer, first_slice
 
 _BLOB_TYPE = "application/octet-stream"
 
@@ -72,6 +72,8 @@ async def get_manifest(
         return oci_error(412, "MANIFEST_INVALID", f"the manifest is {found.digest} by now", headers=headers)
     if not if_none_match_holds(if_none_match, f'"{found.digest}"'):
         return Response(status_code=304, headers=headers)
+    if request.method == "GET":
+        node.shortcuts.remember(request, found.entry, headers, media_type=found.media_type, kind="manifest")
     headers |= {"Content-Type": found.media_type, "Content-Length": str(found.size)}
     if request.method == "HEAD":
         return Response(headers=headers)
@@ -91,6 +93,8 @@ async def _send_manifest(request: Request, node: Node, found: FoundManifest, hea
         )
         slices = await stack.enter_async_context(aclosing(node.manifests.slices(found)))
         first = await first_slice(slices, lambda: 0, node.settings.mirror_timeout)
+        if first is not None:
+            headers["Cache-Status"] = CACHE_STATUS[first.kind]
         return ContentAnswer(
             200,
             headers,
@@ -132,6 +136,7 @@ async def get_blob(
         raise ContentUnknown(f"{location.registry} does not say how long {wanted} is, so its end could not be proved")
     if request.method == "HEAD":
         return Response(headers={**headers, "Content-Length": str(size), "Content-Type": _BLOB_TYPE})
+    node.shortcuts.remember(request, found.entry, headers, media_type=_BLOB_TYPE, kind="blob")
     ranges = None
     if if_range_holds(if_range, etag, None):
         ranges = resolve(parse_range(range_), size)

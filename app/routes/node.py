@@ -5,6 +5,7 @@ from typing import Literal
 
 from fastapi import Request
 
+from app.consent import ConsentedLibrary, ConsentedManifests
 from app.content.cache import ChunkCache
 from app.content.library import Library
 from app.content.manifests import Manifests
@@ -14,6 +15,7 @@ from app.observability.transfers import Transfers
 from app.operations.loads import Loads
 from app.operations.preheat import Preheats
 from app.operations.purge import Purges
+from app.routes.shortcut import Shortcuts
 from app.server.certificates import Certificates
 from app.settings import Settings
 from peerd_gossip import Gossip
@@ -26,13 +28,14 @@ class Node:
     settings: Settings
     version: str
     cache: ChunkCache
-    library: Library
-    manifests: Manifests
+    library: Library | ConsentedLibrary
+    manifests: Manifests | ConsentedManifests
     purges: Purges
     preheats: Preheats
     loads: Loads
     recent_errors: RecentErrors
     transfers: Transfers
+    shortcuts: Shortcuts
     metrics: Metrics
     gossip: Gossip | None
     certificates: Certificates | None

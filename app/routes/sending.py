@@ -25,7 +25,7 @@ from app.server.slices import Send, offers_zerocopy, send_slice
 
 log = logging.getLogger(__name__)
 
-_CACHE_STATUS = {
+CACHE_STATUS = {
     SourceKind.CACHE: "peerd; hit",
     SourceKind.CONTAINERD: "peerd; fwd=miss; detail=containerd",
     SourceKind.PEER: "peerd; fwd=miss; detail=peer",
@@ -158,7 +158,7 @@ async def answer(
     generators = [await life.enter_async_context(aclosing(readable.slices(part))) for part in wanted]
     first = await first_slice(generators[0], readable.progress, patience_seconds) if generators else None
     if first is not None:
-        headers["Cache-Status"] = _CACHE_STATUS[first.kind]
+        headers["Cache-Status"] = CACHE_STATUS[first.kind]
     parts: list[bytes | AsyncGenerator[Slice, None]] = list(generators)
     if ranges is not None and len(ranges) > 1 and size is not None:
         boundary = os.urandom(16).hex()

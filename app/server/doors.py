@@ -67,6 +67,7 @@ async def open_door(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # Nobody stands between a client of this node and its door.
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(drain_seconds)),
         backlog=BACKLOG,
