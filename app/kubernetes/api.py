@@ -1,7 +1,7 @@
 """The API server, as a pod asks it: two resources, by the official client's ApiClient.
 
-Its generated classes of the core API are left out: importing them takes three times the memory of all the rest of the client, for
-two paths that are written out below. Calls block; whoever calls has a thread for it.
+Its generated classes of the core API are left out: they are most of the memory that the client takes, and three paths are soon written
+out. Calls block; whoever calls has a thread for it.
 """
 
 import json

@@ -125,7 +125,7 @@ def test_a_member_that_comes_back_changes_the_count(stand_in: StandIn, two: tupl
     assert len(stand_in.events_of("peerd-2")) == 3, "each reason is one event"
 
 
-@pytest.mark.parametrize("how", ["nobody listens", "it answers 429", "its answers are lost"])
+@pytest.mark.parametrize("how", ["nobody listens", "its answers are lost"])
 def test_what_happens_while_the_api_server_is_away_is_told_once(
     stand_in: StandIn, two: tuple[Node, Node], blob_store: BlobStore, how: str
 ) -> None:
@@ -133,8 +133,6 @@ def test_what_happens_while_the_api_server_is_away_is_told_once(
     wait_for(stand_in, second, "P2PConnected")
     if how == "nobody listens":
         stand_in.stop()
-    elif how == "it answers 429":
-        stand_in.orders.status, stand_in.orders.retry_after = 429, 1
     else:
         stand_in.orders.lose_answers = True
     away_until = time.monotonic() + AWAY_SECONDS
@@ -149,7 +147,7 @@ def test_what_happens_while_the_api_server_is_away_is_told_once(
     time.sleep(max(away_until - time.monotonic(), 0.0))
     if how == "nobody listens":
         stand_in.start()
-    stand_in.orders.status, stand_in.orders.lose_answers = None, False
+    stand_in.orders.lose_answers = False
     wait_for(stand_in, second, "P2PActive", "P2PDisconnected", "P2PConnected", count=2)
     assert sorted(stand_in.reasons("peerd-2")) == [
         ("P2PActive", 1),
