@@ -51,10 +51,10 @@ class RegistryNames:
             normal_registry(name): _option_url(url, f"--registry {name}") for name, url in config.registries.items()
         }
         mirrored = [_without_scheme(host) for host in config.hosts]
-        self._only: frozenset[str] | None = None
-        if mirrored and "_default" not in mirrored:
-            defaults = [config.default_registry] if config.default_registry else []
-            self._only = frozenset(normal_registry(name) for name in (*mirrored, *config.registries, *defaults))
+        defaults = [config.default_registry] if config.default_registry else []
+        listed = {normal_registry(name) for name in (*mirrored, *config.registries, *defaults)}
+        self._listed = frozenset(listed - {"_default"})
+        self._only = self._listed if mirrored and "_default" not in mirrored else None
         self._named = frozenset(self._named_by(config))
 
     def base(self, registry: str) -> UpstreamUrl:
@@ -79,6 +79,10 @@ class RegistryNames:
     def named(self) -> frozenset[tuple[str, int]]:
         """Hosts and ports that options name, and that are therefore allowed as they stand."""
         return self._named
+
+    def listed(self) -> frozenset[str]:
+        """The registries that options name, as `normal_registry` spells them."""
+        return self._listed
 
     def netlocs(self) -> frozenset[str]:
         """Hosts of `--registry`, as they are written in URLs, for `app.content.url_digest`."""

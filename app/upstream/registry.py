@@ -12,6 +12,7 @@ from app.errors import BadRequest, SourceLied, UpstreamRefused
 from app.upstream.body import content_length, refuse_encoded
 from app.upstream.config import RegistryNames, normal_repository
 from app.upstream.control import ControlClient
+from app.upstream.credentials import Credential
 from app.upstream.exchange import Answer, Hop, Send, ask, failure
 from app.upstream.guard import Guard
 from app.upstream.patience import Patience, Waiting
@@ -47,25 +48,34 @@ class Registry:
         """Where a blob is asked for. Memory only; raises UpstreamForbidden or BadRequest."""
         return self._url(location.registry, location.repository, f"blobs/{location.digest}")
 
-    async def ask_for_blob(self, location: BlobInRegistry, send: Send, waiting: Waiting) -> tuple[Hop, Answer]:
-        """Ask by `send` for a blob, as the client or as this node, and follow redirects; errors as `exchange.ask` has them."""
-        return await self._ask(location, self.blob_url(location), send, waiting)
+    async def ask_for_blob(
+        self, location: BlobInRegistry, send: Send, waiting: Waiting, *, alone: bool = False
+    ) -> tuple[Hop, Answer]:
+        """Ask by `send` for a blob, as the client or as this node, and follow redirects; errors as `exchange.ask` has them.
 
-    async def manifest_digest(self, location: ManifestInRegistry) -> tuple[Digest, str, int]:
-        """Digest, media type and size of what `location` names now: by HEAD, or by GET where HEAD does not say."""
-        answer = await self._ask_for_manifest("HEAD", location)
+        `alone`: as the client only, see `_ask_alone`.
+        """
+        ask_as = self._ask_alone if alone else self._ask
+        return await ask_as(location, self.blob_url(location), send, waiting)
+
+    async def manifest_digest(self, location: ManifestInRegistry, *, alone: bool = False) -> tuple[Digest, str, int]:
+        """Digest, media type and size of what `location` names now: by HEAD, or by GET where HEAD does not say.
+
+        `alone` as in `ask_for_blob`.
+        """
+        answer = await self._ask_for_manifest("HEAD", location, alone=alone)
         # 404 and 401 are as good as GET's; a registry that does not know HEAD answers 405, or 400.
         if answer.status in (401, 403, 404, 410):
             raise failure(answer, str(location))
         if answer.status == 200 and (told := _told_by(answer.headers)) is not None:
             return told
-        body, media_type = await self.manifest(location)
+        body, media_type = await self.manifest(location, alone=alone)
         algorithm = location.reference.algorithm if isinstance(location.reference, Digest) else "sha256"
         return Digest.of(body, algorithm), media_type, len(body)
 
-    async def manifest(self, location: ManifestInRegistry) -> tuple[bytes, str]:
-        """A manifest's bytes, unchecked, and its media type; raises SourceLied beyond 4 MiB."""
-        answer = await self._ask_for_manifest("GET", location)
+    async def manifest(self, location: ManifestInRegistry, *, alone: bool = False) -> tuple[bytes, str]:
+        """A manifest's bytes, unchecked, and its media type; raises SourceLied beyond 4 MiB. `alone` as in `ask_for_blob`."""
+        answer = await self._ask_for_manifest("GET", location, alone=alone)
         if answer.status != 200:
             raise failure(answer, str(location))
         refuse_encoded(answer.headers)
@@ -73,12 +83,13 @@ class Registry:
             raise SourceLied(f"{location} has more than {MANIFEST_BYTES_MAX} bytes, which no manifest may have")
         return answer.body, _media_type(answer.headers) or _media_type_within(answer.body)
 
-    async def _ask_for_manifest(self, method: str, location: ManifestInRegistry) -> Answer:
+    async def _ask_for_manifest(self, method: str, location: ManifestInRegistry, *, alone: bool) -> Answer:
         async def send(hop: Hop) -> Answer:
             return await self._client.send(method, hop, headers=_ACCEPT_MANIFESTS, body_bytes_max=MANIFEST_BYTES_MAX)
 
         url = self._url(location.registry, location.repository, f"manifests/{location.reference}")
-        _, answer = await self._ask(location, url, send, self._patience.begin())
+        ask_as = self._ask_alone if alone else self._ask
+        _, answer = await ask_as(location, url, send, self._patience.begin())
         return answer
 
     async def _ask(
@@ -96,6 +107,26 @@ class Registry:
                 if answer.status not in (401, 403):
                     return hop, answer
         return await self._ask_as(Asker(location.registry, url, repository, None), send, waiting)
+
+    async def _ask_alone(
+        self, location: BlobInRegistry | ManifestInRegistry, url: UpstreamUrl, send: Send, waiting: Waiting
+    ) -> tuple[Hop, Answer]:
+        """Ask with the client's credential and no other, or as nobody where it showed none: what would that client get?
+
+        A token that this node got for the credential before is not shown: it may count for longer than the credential.
+        """
+        own = location.authorization
+        repository = normal_repository(location.registry, location.repository)
+        asker = Asker(location.registry, url, repository, own, anonymous=own is None)
+        if own is None:
+            return await self._ask_as(asker, send, waiting)
+        hop, answer = await ask(Hop(url, own), send, guard=self._guard, waiting=waiting)
+        # Only a password is exchanged. In place of a token that does not count there would be one that anybody gets.
+        if answer.status == 401 and hop.url.origin == url.origin and Credential.from_basic(own) is not None:
+            fresh = await self._tokens.anew(asker, answer, own, waiting)
+            if fresh is not None:
+                return await ask(Hop(url, fresh), send, guard=self._guard, waiting=waiting)
+        return hop, answer
 
     async def _ask_as(self, asker: Asker, send: Send, waiting: Waiting) -> tuple[Hop, Answer]:
         shown = await self._tokens.remembered(asker) or asker.own

@@ -131,20 +131,24 @@ class UpstreamSource:
             for attempt in range(_ATTEMPTS):
                 yield _Attempt(self, content, content.location, attempt)
 
-    async def stat(self, location: Location) -> Stat:
-        """Size and validator of a blob or file, asked of upstream now. Raises UpstreamError, ContentUnknown or SourceLied."""
+    async def stat(self, location: Location, *, alone: bool = False) -> Stat:
+        """Size and validator of a blob or file, asked of upstream now. Raises UpstreamError, ContentUnknown or SourceLied.
+
+        `alone`: with the client's credential and no other, and where the client said, not where it was found before.
+        """
 
         async def ask_for(headers: Mapping[str, str]) -> Answer:
             async def send(hop: Hop) -> Answer:
                 return await self._client.send("GET", hop, headers=headers, body_bytes_max=_FIRST_LOOK_BYTES_MAX)
 
-            return await self._ask(location, send, self._patience.begin())
+            waiting = self._patience.begin()
+            return await (self._ask_alone(location, send, waiting) if alone else self._ask(location, send, waiting))
 
         return await first_look(ask_for, str(location))
 
-    async def manifest_digest(self, location: ManifestInRegistry) -> tuple[Digest, str, int]:
-        """Digest, media type and size in bytes of what a tag names now. Raises UpstreamError, ContentUnknown or SourceLied."""
-        return await self._registry.manifest_digest(location)
+    async def manifest_digest(self, location: ManifestInRegistry, *, alone: bool = False) -> tuple[Digest, str, int]:
+        """Digest, media type and size in bytes of what a tag names now; `alone` and errors as `stat`."""
+        return await self._registry.manifest_digest(location, alone=alone)
 
     async def manifest(self, location: ManifestInRegistry) -> tuple[bytes, str]:
         """A manifest's bytes, at most 4 MiB and not checked against their digest, and its media type; raises likewise."""
@@ -223,6 +227,17 @@ class UpstreamSource:
                 )
             case _:
                 assert_never(location)
+
+    async def _ask_alone(self, location: Location, send: Send, waiting: Waiting) -> Answer:
+        """The answer for a blob or file to a client that asks by itself."""
+        match location:
+            case BlobInRegistry():
+                _, answer = await self._registry.ask_for_blob(location, send, waiting, alone=True)
+            case FileAtUrl():
+                _, answer = await self._blob_store.ask_for_file(location, send, waiting)
+            case _:
+                assert_never(location)
+        return answer
 
     async def back_off(self, attempt: int) -> None:
         """Pause at random before try number `attempt`, counted from 0."""

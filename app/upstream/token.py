@@ -44,17 +44,20 @@ class Asker:
         url: where it is reached.
         repository: as the registry knows it.
         own: the client's own `Authorization`, when that is what counts; then no credential of the node is used.
+        anonymous: nobody asks: no credential is used at all.
     """
 
     registry: str
     url: UpstreamUrl
     repository: str
     own: str | None
+    anonymous: bool = False
 
     @property
     def key(self) -> str:
         """Under which the result is remembered; holds no credential, only its hash."""
-        own = hashlib.sha256(self.own.encode()).hexdigest() if self.own else "node"
+        nameless = "nobody" if self.anonymous else "node"
+        own = hashlib.sha256(self.own.encode()).hexdigest() if self.own else nameless
         return f"{self.url.origin} {self.registry} {self.repository} {own}"
 
 
@@ -93,22 +96,36 @@ class Tokens:
         if known is not None and known != shown:
             return known
         await self._remembered.forget(asker.key)
+        found = await self._exchanged_for(asker, refusal, shown, waiting)
+        if found is None:
+            return None
+        await self._remembered.put(asker.key, *found)
+        return found[0]
+
+    async def anew(self, asker: Asker, refusal: Answer, shown: str | None, waiting: Waiting) -> str | None:
+        """The same, of a credential that counts now: nothing that is remembered is taken, and nothing is kept."""
+        found = await self._exchanged_for(asker, refusal, shown, waiting)
+        return found[0] if found else None
+
+    async def _exchanged_for(
+        self, asker: Asker, refusal: Answer, shown: str | None, waiting: Waiting
+    ) -> tuple[str, float] | None:
+        """What to show, and for how many seconds it is to be remembered."""
         offered = challenges(refusal.headers.get("WWW-Authenticate"))
         credential = await self._credential(asker)
         for challenge in offered:
             if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-                token, ttl_seconds = await self._token(asker, challenge, credential, waiting)
-                await self._remembered.put(asker.key, token, ttl_seconds)
-                return token
+                return await self._token(asker, challenge, credential, waiting)
         for challenge in offered:
             if challenge.scheme == "basic" and credential is not None and credential.basic != shown:
-                await self._remembered.put(asker.key, credential.basic, _BASIC_SECONDS)
-                return credential.basic
+                return credential.basic, _BASIC_SECONDS
         return None
 
     async def _credential(self, asker: Asker) -> Credential | None:
         if asker.own is not None:
             return Credential.from_basic(asker.own)
+        if asker.anonymous:
+            return None
         return await asyncio.to_thread(self._credentials.find, asker.registry, asker.repository)
 
     async def _token(
