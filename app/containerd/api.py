@@ -162,7 +162,9 @@ class ContainerdApi:
         raise ContainerdUnavailable(f"containerd at {self._socket} ended the stream of events")
 
     def _unavailable(self, error: grpc.aio.AioRpcError) -> ContainerdUnavailable:
-        return ContainerdUnavailable(f"containerd at {self._socket}: {error.code().name}: {error.details()}")
+        # gRPC tells the way to its last error, address by address; that error is what helps.
+        why = (error.details() or "").rpartition("error: ")[2]
+        return ContainerdUnavailable(f"containerd at {self._socket}: {error.code().name}: {why}")
 
     def _unary(self, file: Any, service: str, method: str, answer: Any) -> Any:
         return self._channel.unary_unary(

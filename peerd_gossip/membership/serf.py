@@ -132,7 +132,8 @@ class SerfMembership:
                     await client.leave()
                     await ended(agent)
         except (SerfError, SerfUnavailable, TimeoutError) as error:
-            log.info("the Serf agent did not leave in an orderly way: %s", error or "time is up")
+            # It goes on telling for seconds when members leave at the same time; those that stay have been told at once.
+            log.info("the Serf agent is ended before it has left: %s", str(error) or "time is up")
 
     def round_trip_estimate(self, name: str) -> float | None:
         """By Serf's network coordinates, of at most half a minute ago."""

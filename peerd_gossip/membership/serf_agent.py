@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 TAG_BYTES_MAX = 512  # Serf's, encoded
 SNAPSHOT = "serf.snapshot"
+
+_ORDERLY = "Serf shutdown detected, quitting"
+"""What Serf warns of when it was told to leave."""
+
 END_S = 3.0  # after a leave, before the agent is killed
 LOG_LINES_KEPT = 20
 LOG_LINE_BYTES_MAX = 64 << 10
@@ -202,7 +206,7 @@ async def _read_log(agent: Agent) -> None:
         if not text:
             continue
         agent.last_lines.append(text)
-        if "[ERR]" in text or "[WARN]" in text:
+        if ("[ERR]" in text or "[WARN]" in text) and not text.endswith(_ORDERLY):
             log.warning("serf agent: %s", text)
         else:
             log.debug("serf agent: %s", text)

@@ -25,6 +25,9 @@ def command(settings: Settings) -> None:
     key in the YAML file of --config (cache-size: 10GiB). The command line wins over the environment, the environment
     over the file.
     """
+    # gRPC's core writes to stderr by itself: only what is wrong is of interest, and this process does not fork.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # Web framework and gRPC are loaded for the node alone, not for the help of the other commands.
     from app.main import serve  # noqa: PLC0415
 
