@@ -1,15 +1,20 @@
 """How much a node sends to other members at once, and whom a busy one names instead. Pure.
 
 A chunk is worth passing on only when it is whole, so a few that are sent quickly spread further than many that are sent slowly:
-`SENDING_AT_ONCE` go out together, and of more only as many wait their turn as get it within about the time that asking somebody
-else takes. Everybody else is told at once that this node is busy, and which members lately got the same chunk.
+`SENDING_AT_ONCE` go out together. As many more wait as are sent within a moment, so that a line never idles and no more is promised
+than it can keep: a node with a slow line promises less. Everybody else is told at once that this node is busy, and which members lately
+got the same chunk.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 SENDING_AT_ONCE = 4
-WAIT_SECONDS_MAX = 0.01
+
+QUEUE_SECONDS_MAX = 0.08
+"""No more is admitted than is sent in so long, at the pace of late; but UNDER_WAY_MIN in any case."""
+
+UNDER_WAY_MIN = 2
 
 ALTERNATES_MAX = 4
 GIFTS_KEPT_MAX = 8
@@ -32,8 +37,9 @@ class Admission:
 
     def admit(self, size: int) -> bool:
         """Whether one more upload of `size` bytes may begin, or wait its turn; if so it counts from now on."""
-        ahead = self.under_way - SENDING_AT_ONCE
-        if self.under_way >= self._uploads_max or (ahead >= 0 and (ahead + 1) * self._pace > WAIT_SECONDS_MAX):
+        if self.under_way >= self._uploads_max:
+            return False
+        if self.under_way >= UNDER_WAY_MIN and (self.under_way + 1) * self._pace > QUEUE_SECONDS_MAX:
             return False
         if not self._allows(size):
             return False
@@ -47,7 +53,8 @@ class Admission:
         now = self._clock()
         self.under_way -= 1
         # How often an upload ends while there are any: how fast those that wait move up.
-        self._pace += (now - self._busy_since - self._pace) / 8
+        took = now - self._busy_since
+        self._pace += (took - self._pace) / (8 if self._pace else 1)
         self._busy_since = now
 
     def gave(self, content: str, chunk: int, member: str) -> None:

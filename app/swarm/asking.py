@@ -169,6 +169,7 @@ class Question:
     _ahead: str | None = None
     _failed: frozenset[str] = frozenset()
     _homes_failed: int = 0
+    _hedged: set[str] = field(default_factory=set)
     _rounds: int = 0
     # Of this round:
     _asked: dict[str, Role] = field(default_factory=dict)
@@ -192,6 +193,17 @@ class Question:
             if not self.awaited() and not self._leave_of:
                 return PutBack()
             self._begin_round()
+
+    def hedge(self) -> str | None:
+        """Another member that has the chunk, to be asked beside one that is slow; it does not end the question. Never upstream."""
+        turn = self._turn()
+        across = turn is None or turn.across
+        for find in (self.surroundings.known_holders, self.surroundings.whole_holders):
+            others = (member for member in find(self.chunk) if member not in self._hedged and self._may_ask(member))
+            for member in self.surroundings.in_order(others, across=across):
+                self._hedged.add(member)
+                return member
+        return None
 
     def answered(self, member: str, answer: Answer, alternates: Sequence[str] = ()) -> None:
         """A member did not give the chunk."""

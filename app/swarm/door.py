@@ -36,6 +36,9 @@ from app.swarm.leases import Leases, Leave, Taken
 
 log = logging.getLogger(__name__)
 
+TAKE_SECONDS = 5.0
+"""A member that takes no byte for so long is cut off: it may be gone, and others wait for its place."""
+
 
 class Store(Protocol):
     """What is needed of containerd's store, where its bytes can be had through its API only."""

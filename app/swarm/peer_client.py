@@ -23,8 +23,11 @@ from app.swarm.knowledge import read_bits
 from peerd_gossip import Member
 
 CONNECT_SECONDS = 1.0
-STALL_SECONDS = 1.0
-"""A member that sends no byte for so long is left for another."""
+DOCUMENT_SECONDS = 1.0
+"""How long a member may take to say what it knows of a content or a name."""
+
+SILENCE_SECONDS = 3.0
+"""After so long without a byte a thread gives its connection up. Whoever asked for a chunk has left it before (`hedging`)."""
 
 ORDER_SECONDS = 5.0
 """How long a member may take to answer an order: it may have to read all its manifests first."""
@@ -36,7 +39,7 @@ MANIFEST_SIZE_MAX = (4 << 20) + 256
 """Bytes: a manifest, and its media type before it."""
 
 CONNECTIONS_PER_MEMBER = 8
-PIECE_BYTES = 256 << 10
+PIECE_BYTES = 64 << 10
 
 
 _ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 423: Answer.TAKEN, 503: Answer.BUSY}
@@ -76,7 +79,8 @@ class PeerClient:
 
     def get_document(self, member: Member, path: str) -> bytes:
         """A small answer, whole. Raises SourceError."""
-        with self._response(member, path) as response:
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=DOCUMENT_SECONDS)
+        with self._response(member, path, timeout=timeout) as response:
             return _document(response, path)
 
     def post_order(self, member: Member, path: str, order: bytes) -> bytes:
@@ -196,7 +200,7 @@ class PeerClient:
     @staticmethod
     def _connect(member: Member, context: ssl.SSLContext | None) -> urllib3.HTTPConnectionPool:
         host, _, port = member.peer_addr.rpartition(":")
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=STALL_SECONDS)
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
         if context is None:
             return urllib3.HTTPConnectionPool(
                 host.strip("[]"), int(port), timeout=timeout, maxsize=CONNECTIONS_PER_MEMBER

@@ -6,7 +6,7 @@ A chunk counts only when it hashes to what the member said that it does.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from app.swarm import protocol
 from app.swarm.asking import Answer
 from app.swarm.knowledge import Knowledge
 from app.swarm.peer_client import Declined, PeerClient
+from app.swarm.race import ChunkRequest, Lane, Race
 from app.swarm.ranking import Conduct
 from peerd_gossip import Member, MemberState, key_hash
 
@@ -73,35 +74,57 @@ class Peers:
         """See `Offer.fetch`."""
         if offer.delay:
             await asyncio.sleep(offer.delay)
-        began = time.perf_counter()
-        member = offer.member
-        with self._judging(member, offer.content):
+        await Race(self, offer, span, sink).run()
+
+    async def ask(self, request: ChunkRequest, span: ByteRange, lane: Lane) -> None:
+        """Have one member send a chunk into `lane`, and learn from how it answers. Raises Declined, SourceError."""
+        member, content = request.member, request.content
+        with self._judging(member, content):
             try:
                 chunks = await asyncio.get_running_loop().run_in_executor(
-                    self._executor,
-                    self._client.get_chunk,
-                    member,
-                    offer.key,
-                    offer.chunk,
-                    span,
-                    sink,
-                    offer.lease_without,
+                    self._executor, self._get_chunk, request, span, lane
                 )
             except Declined as declined:
-                offer.answer, offer.alternates = declined.answer, declined.alternates
                 if declined.chunks is not None:
-                    self.knowledge.learn(offer.content, member.name, declined.chunks)
+                    self.knowledge.learn(content, member.name, declined.chunks)
                 raise
             except SourceError:
-                self.knowledge.forget(offer.content, member.name)
+                self.knowledge.forget(content, member.name)
                 raise
-        took = time.perf_counter() - began
-        if offer.lease_without is None:  # A home may have had to wait for upstream.
-            self.conduct.sent(member, len(offer.chunk), took)
+            finally:
+                if member.zone != self.gossip.me.zone:
+                    self._metrics.cross_zone_bytes.labels("received").inc(lane.received)
+        if request.lease_without is None:  # A home may have had to wait for others.
+            self.conduct.sent(member, len(request.chunk), time.perf_counter() - lane.began)
         if chunks is not None:
-            self.knowledge.learn(offer.content, member.name, chunks)
-        if member.zone != self.gossip.me.zone:
-            self._metrics.cross_zone_bytes.labels("received").inc(len(offer.chunk))
+            self.knowledge.learn(content, member.name, chunks)
+
+    def _get_chunk(self, request: ChunkRequest, span: ByteRange, lane: Lane) -> int | None:
+        """In a thread, when there is one: that it had to wait for one is no member's fault."""
+        lane.begin()
+        return self._client.get_chunk(request.member, request.key, request.chunk, span, lane, request.lease_without)
+
+    def usual_seconds(self, size: int) -> float | None:
+        """How long members usually take for so many bytes."""
+        return self.conduct.usual_seconds(size)
+
+    def lags(self, request: ChunkRequest, size: int, seconds: float) -> None:
+        """The member has sent no more than `size` bytes in so many seconds."""
+        self.conduct.lags(request.member, size, seconds)
+
+    def lied(self, request: ChunkRequest) -> None:
+        """What the member sent is not what it said, or not what the chunk must be."""
+        self.conduct.lied(request.member)
+        self.knowledge.forget(request.content, request.member.name)
+
+    def stalled(self, request: ChunkRequest) -> None:
+        """The member sends nothing, and is left alone for a while."""
+        self.conduct.failed(request.member)
+        self.knowledge.forget(request.content, request.member.name)
+
+    def hedged(self) -> None:
+        """Another member is asked beside one that is slow."""
+        self._metrics.hedged.inc()
 
     async def find(self, keys: Sequence[ContentKey]) -> Stat | None:
         """What a member knows of a content that it holds under one of `keys`. See `Catalogue.find`."""
@@ -162,20 +185,19 @@ class Peers:
 
 @dataclass(slots=True)
 class PeerOffer:
-    """One member that may have one chunk, or the chunk's home, asked for leave: then `lease_without` says who failed.
+    """One member that may have one chunk, or the chunk's home, asked for leave.
 
-    After a failed `fetch`, `answer` and `alternates` tell what it said.
+    `another` names a member that may be asked beside this one. After a failed `fetch`, `answer` and `alternates` tell what it said;
+    `arrived` tells that it sent all.
     """
 
     peers: Peers
-    member: Member
-    key: ContentKey
-    content: str
-    chunk: ByteRange
-    lease_without: frozenset[str] | None = None
+    request: ChunkRequest
+    another: Callable[[], ChunkRequest | None]
     delay: float = 0.0
     answer: Answer = Answer.FAILED
     alternates: Sequence[str] = field(default=())
+    arrived: bool = False
 
     @property
     def kind(self) -> SourceKind:
@@ -185,13 +207,22 @@ class PeerOffer:
     @property
     def name(self) -> str:
         """The member's."""
-        return self.member.name
+        return self.request.member.name
 
     @property
     def trusted(self) -> bool:
         """Only once the chunk's checksum is right."""
         return False
 
+    def beside(self) -> ChunkRequest | None:
+        """See `race.Offering`."""
+        return self.another()
+
     async def fetch(self, span: ByteRange, sink: Sink) -> None:
         """See `Offer.fetch`."""
-        await self.peers.fetch(self, span, sink)
+        try:
+            await self.peers.fetch(self, span, sink)
+        except Declined as declined:
+            self.answer, self.alternates = declined.answer, declined.alternates
+            raise
+        self.arrived = True

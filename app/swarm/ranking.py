@@ -90,12 +90,18 @@ class Conduct:
         """It sent `size` bytes in so many seconds."""
         now, speed = self._clock(), size / max(seconds, 1e-6)
         self._usual_speed += (speed - self._usual_speed) / (16 if self._usual_speed else 1)
-        known = self._speeds.pop(member.name, None)
+        known = self._speeds.get(member.name)
         if known is not None and known.believed_until > now:
             speed = (speed + known.bytes_per_s) / 2
-        self._speeds[member.name] = _Speed(speed, now + SPEED_SECONDS)
-        if len(self._speeds) > SPEEDS_KEPT_MAX:
-            del self._speeds[next(iter(self._speeds))]
+        self._remember_speed(member, speed)
+
+    def usual_seconds(self, size: int) -> float | None:
+        """How long members usually take for `size` bytes; None where nobody has sent any yet."""
+        return size / self._usual_speed if self._usual_speed else None
+
+    def lags(self, member: Member, size: int, seconds: float) -> None:
+        """It has sent no more than `size` bytes in so many seconds, and is not done: others come first from now on."""
+        self._remember_speed(member, size / max(seconds, 1e-6))
 
     def failed(self, member: Member) -> None:
         """It could not be reached, broke off, or stalled."""
@@ -122,6 +128,12 @@ class Conduct:
         self._failures[member.name] = _Failures(in_a_row, self._clock() + seconds)
         if len(self._failures) > FAILED_KEPT_MAX:
             del self._failures[next(iter(self._failures))]
+
+    def _remember_speed(self, member: Member, bytes_per_s: float) -> None:
+        self._speeds.pop(member.name, None)
+        self._speeds[member.name] = _Speed(bytes_per_s, self._clock() + SPEED_SECONDS)
+        if len(self._speeds) > SPEEDS_KEPT_MAX:
+            del self._speeds[next(iter(self._speeds))]
 
     def _best(self, members: list[Member], what: Hashable) -> list[Member]:
         if len(members) > CONSIDERED_MAX:

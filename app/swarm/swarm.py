@@ -17,6 +17,7 @@ from app.swarm.asking import Ask, PutBack, Question, Role
 from app.swarm.home import Roster, chunk_hash, roster_of
 from app.swarm.leases import Leases
 from app.swarm.peers import PeerOffer, Peers
+from app.swarm.race import ChunkRequest
 from peerd_gossip import MemberState, key_hash
 
 ROSTER_SECONDS = 0.5
@@ -68,24 +69,34 @@ class Swarm:
                 raise NotNow(f"chunk {chunk} of {content.key}: whoever has it is busy")
             if not isinstance(step, Ask):
                 break
-            offer = self._offer(content, chunk, step, around, question.without())
+            offer = self._offer(content, step, around, question)
             if offer is None:
                 question.failed(step.member)
                 continue
             yield offer
+            if offer.arrived:  # And yet another is asked: what it sent was not what the chunk must be.
+                self._peers.lied(offer.request)
             question.answered(step.member, offer.answer, offer.alternates)
         yield from self._upstream.offers(content, chunk)
 
-    def _offer(
-        self, content: Content, chunk: int, step: Ask, around: "_Around", without: frozenset[str]
-    ) -> PeerOffer | None:
-        member = self._peers.gossip.member(step.member)
+    def _offer(self, content: Content, step: Ask, around: "_Around", question: Question) -> PeerOffer | None:
+        without = question.without() if step.role is Role.HOME else None
+        request = self._request(content, question.chunk, step.member, around, without)
+
+        def another() -> ChunkRequest | None:
+            member = question.hedge()
+            return None if member is None else self._request(content, question.chunk, member, around)
+
+        return None if request is None else PeerOffer(self._peers, request, another, step.delay)
+
+    def _request(
+        self, content: Content, chunk: int, name: str, around: "_Around", without: frozenset[str] | None = None
+    ) -> ChunkRequest | None:
+        member = self._peers.gossip.member(name)
         if member is None:
             return None
         span = chunk_range(chunk, content.size, self._chunk_size)
-        failed = without if step.role is Role.HOME else None
-        key = around.held_as(step.member)
-        return PeerOffer(self._peers, member, key, _common_name(content), span, failed, step.delay)
+        return ChunkRequest(member, around.held_as(name), _common_name(content), span, without)
 
     def choose(self, content: Content, wanted: int, first: int) -> int:  # noqa: ARG002 -- chance spreads a crowd, places do not
         """See `Asker.choose`."""

@@ -1,6 +1,6 @@
 """How much a node sends at once, and whom a busy one names."""
 
-from app.swarm.admission import ALTERNATES_MAX, SENDING_AT_ONCE, Admission
+from app.swarm.admission import ALTERNATES_MAX, QUEUE_SECONDS_MAX, UNDER_WAY_MIN, Admission
 from tests.swarm.members import Clock
 
 
@@ -11,14 +11,25 @@ def test_as_many_as_may_are_admitted_and_no_more() -> None:
     assert admission.admit(1)
 
 
-def test_who_would_wait_long_is_told_so_at_once() -> None:
+def paced(seconds: float) -> Admission:
+    """One of whose uploads one ends each so many seconds."""
     clock = Clock()
     admission = Admission(uploads_max=100, rate_max=None, clock=clock)
-    for _ in range(30):  # An upload ends each tenth of a second: the line is slow.
+    for _ in range(30):
         assert admission.admit(1)
-        clock.now += 0.1
+        clock.now += seconds
         admission.ended()
-    assert [admission.admit(1) for _ in range(SENDING_AT_ONCE + 1)] == [True] * SENDING_AT_ONCE + [False]
+    return admission
+
+
+def test_no_more_is_admitted_than_is_sent_within_a_moment() -> None:
+    admission = paced(QUEUE_SECONDS_MAX / 10)
+    assert [admission.admit(1) for _ in range(12)].count(True) in (9, 10)
+
+
+def test_a_slow_line_is_promised_to_few_but_not_to_nobody() -> None:
+    admission = paced(10 * QUEUE_SECONDS_MAX)
+    assert [admission.admit(1) for _ in range(UNDER_WAY_MIN + 1)] == [True] * UNDER_WAY_MIN + [False]
 
 
 def test_a_limit_in_bytes_a_second_is_kept_over_time() -> None:

@@ -35,6 +35,9 @@ class Around(Protocol):
     def asked(self) -> None:
         """A request is made; to be counted."""
 
+    def hedged(self) -> None:
+        """Another member is asked beside one that is slow; to be counted."""
+
     def carried(self, server: Member | None, asker: Member) -> None:
         """A chunk was sent by a member, or by upstream; to be counted."""
 

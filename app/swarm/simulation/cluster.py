@@ -46,7 +46,7 @@ class Cluster:
         self.upstream = Upstream(self.events)
         self.rng = random.Random(seed)
         self.pulls: list[Pull] = []
-        self.requests = 0
+        self.requests = self.hedges = 0
         self.copies_into: Counter[str] = Counter()
         self.died: set[str] = set()
         self.members = [
@@ -95,6 +95,10 @@ class Cluster:
     def asked(self) -> None:
         """See `Around`."""
         self.requests += 1
+
+    def hedged(self) -> None:
+        """See `Around`."""
+        self.hedges += 1
 
     def carried(self, server: Member | None, asker: Member) -> None:
         """See `Around`."""

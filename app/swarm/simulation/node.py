@@ -1,63 +1,29 @@
 """One node of the simulated cluster: the deciding code of a real one, with heap and lines in place of threads and sockets.
 
-What it decides with is the shipped code: `Question`, `Knowledge`, `Conduct`, `Admission`, `Leases`, `home`. What stands here is what
-`content/flight.py`, `content/prefetch.py`, `peers.py` and `door.py` do between two decisions.
+What it decides with is the shipped code: `Question`, `Knowledge`, `Conduct`, `Watch`, `home`. What stands here is what
+`content/flight.py`, `content/prefetch.py`, `swarm.py` and `peers.py` do between two decisions. `door` is the answering side.
 """
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from app.content.advertised import STRETCH_SIZE_BYTES
 from app.content.prefetch import BUSY_SECONDS, CHUNKS_AT_ONCE
-from app.swarm.admission import Admission
 from app.swarm.asking import Answer, Ask, PutBack, Question, Role
+from app.swarm.hedging import HEDGES_MAX, LOOK_SECONDS, Verdict, Watch
 from app.swarm.home import Rendezvous, Roster
 from app.swarm.knowledge import Knowledge
-from app.swarm.leases import Leases, Leave, Taken
-from app.swarm.peer_client import CONNECT_SECONDS, STALL_SECONDS
 from app.swarm.ranking import Conduct
 from app.swarm.simulation.around import Around
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Line, SimulatedContent
+from app.swarm.simulation.door import Door
+from app.swarm.simulation.flight import Flight, Holding, Request
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Downlink, SimulatedContent
 from peerd_gossip import Member
 
-UPLOADS_MAX = 16
 CHUNKS_PER_STRETCH = STRETCH_SIZE_BYTES // CHUNK_SIZE_BYTES
-
-
-@dataclass(slots=True)
-class Holding:
-    """One content on one node."""
-
-    content: SimulatedContent
-    bits: int = 0
-    pending: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One fetch for all who wait for a chunk."""
-
-    holding: Holding
-    chunk: int
-    awaited: bool
-    question: Question | None = None
-    waiters: list[Callable[[bool], None]] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One member asking another for a chunk."""
-
-    asker: "Node"
-    server: "Node"
-    flight: Flight
-    step: Ask
-    sent_at: float
-    without: frozenset[str]
-    done: bool = False
 
 
 class Node:
@@ -76,18 +42,16 @@ class Node:
         self.member = member
         self.alive = True
         self.without_power = False
-        self.up, self.down = Line(bytes_per_s), Line(bytes_per_s)
+        self.down = Downlink(bytes_per_s)
         self.holdings = {} if holdings is None else holdings
         self.knowledge = Knowledge(rng)
         self.conduct = Conduct(cluster.events.clock, rng)
         self.roster = Roster(member, members)
+        self.door = Door(member, self.holdings, cluster.events, bytes_per_s)
         self._cluster = cluster
         self._events = cluster.events
         self._rng = rng
-        self._admission = Admission(uploads_max=UPLOADS_MAX, rate_max=None, clock=cluster.events.clock)
-        self._leases = Leases()
         self._flights: dict[tuple[str, int], Flight] = {}
-        self._asked_of_me: dict[Request, None] = {}
         self._slots = CHUNKS_AT_ONCE
         self._queue: deque[Holding] = deque()
 
@@ -178,8 +142,9 @@ class Node:
             self._events.after(step.delay, self._ask, flight, step)
         else:
             name = flight.holding.content.name
-            arrival = self._cluster.upstream.send(name, flight.chunk, self.member.name, self.down)
-            self._events.at(arrival, self._from_upstream, flight)
+            self._cluster.upstream.send(
+                name, flight.chunk, self.member.name, self.down, partial(self._from_upstream, flight)
+            )
 
     def _from_upstream(self, flight: Flight) -> None:
         if self.alive:
@@ -209,21 +174,43 @@ class Node:
     # Asking other members
 
     def _ask(self, flight: Flight, step: Ask) -> None:
-        if not self.alive:
-            return
-        self._cluster.asked()
-        server = self._cluster.node(step.member)
-        without = flight.question.without() if flight.question is not None else frozenset()
-        request = Request(self, server, flight, step, self._events.now, without)
-        self.conduct.begin(server.member)
-        if server.alive:
-            server._asked_of_me[request] = None
-            self._events.after(LATENCY_SECONDS, server._receive, request)
-        else:
-            patience = CONNECT_SECONDS if server.without_power else 2 * LATENCY_SECONDS
-            self._events.after(patience, self._hear, request, Answer.FAILED, (), None)
+        if self.alive and flight.question is not None:
+            without = flight.question.without() if step.role is Role.HOME else frozenset()
+            flight.main = self._request(flight, step.member, step.role, without)
 
-    def _hear(self, request: Request, answer: Answer, alternates: Iterable[str], bits: int | None) -> None:
+    def _request(self, flight: Flight, member: str, role: Role, without: frozenset[str] = frozenset()) -> Request:
+        self._cluster.asked()
+        server = self._cluster.node(member)
+        watch = Watch(self.conduct.usual_seconds(CHUNK_SIZE_BYTES), self._events.now)
+        request = Request(self, server, flight, role, self._events.now, without, watch)
+        flight.requests.append(request)
+        self.conduct.begin(server.member)
+        self._events.after(LATENCY_SECONDS, server.reached, request)
+        self._events.after(LOOK_SECONDS, self._look, request)
+        return request
+
+    def _look(self, request: Request) -> None:
+        """See `peers.Peers.fetch`, which does the same."""
+        if request.done or not self.alive:
+            return
+        flight, server = request.flight, request.server
+        match request.watch.look(request.received, self._events.now):
+            case Verdict.STALLED:
+                self.hear(request, Answer.FAILED, (), None)
+                return
+            case Verdict.SLOW:
+                self.conduct.lags(server.member, request.received, request.watch.waited)
+                if request is flight.main and flight.hedges < HEDGES_MAX and len(flight.requests) == 1:
+                    other = flight.question.hedge() if flight.question is not None else None
+                    if other is not None:
+                        flight.hedges += 1
+                        self._cluster.hedged()
+                        self._request(flight, other, Role.HOLDER)
+            case Verdict.GOING:
+                pass
+        self._events.after(LOOK_SECONDS, self._look, request)
+
+    def hear(self, request: Request, answer: Answer, alternates: Sequence[str], bits: int | None) -> None:
         """The server answered, and not with the chunk; or failed."""
         if request.done:
             return
@@ -239,82 +226,41 @@ class Node:
                 self.knowledge.learn(name, member.name, bits)
             elif answer is Answer.LACKS:
                 self.conduct.denied(member, name)
-        if flight.question is not None:
-            flight.question.answered(member.name, answer, list(alternates))
-        self._go_on(flight)
+        if request is flight.main:
+            flight.outcome = member.name, answer, alternates
+        if not flight.requests and flight.outcome is not None and flight.question is not None:
+            outcome, flight.outcome = flight.outcome, None
+            flight.question.answered(*outcome)
+            flight.hedges = 0
+            self._go_on(flight)
 
     def _is_over(self, request: Request) -> None:
         request.done = True
-        request.server._asked_of_me.pop(request, None)
+        request.flight.requests.remove(request)
+        request.server.door.forget(request)
         self.conduct.end(request.server.member)
 
-    def _arrive(self, request: Request, bits: int) -> None:
+    def arrive(self, request: Request, bits: int) -> None:
         """The chunk is here."""
-        if request.done:
+        if request.done or not self.alive:
             return
         self._is_over(request)
         server, flight = request.server, request.flight
         self.conduct.served(server.member)
-        if request.step.role is Role.HOLDER:
+        if request.role is Role.HOLDER:
             self.conduct.sent(server.member, CHUNK_SIZE_BYTES, self._events.now - request.sent_at)
         self.knowledge.learn(flight.holding.content.name, server.member.name, bits)
         self._cluster.carried(server.member, self.member)
+        for slower in tuple(flight.requests):
+            self._is_over(slower)
+        self._land(flight)
+
+    def reached(self, request: Request) -> None:
+        """A request of another member has come."""
         if self.alive:
-            self._land(flight)
-
-    # Being asked
-
-    def _receive(self, request: Request) -> None:
-        if request.done:
-            return
-        content, chunk = request.flight.holding.content, request.flight.chunk
-        holding = self.holdings.get(content.name)
-        if holding is not None and holding.bits >> chunk & 1:
-            self._give(request, holding)
-        elif request.step.role is Role.HOLDER:
-            coming = holding is not None and bool(holding.pending >> chunk & 1)
-            bits = None if holding is None else holding.bits
-            self._answer(request, Answer.COMING if coming else Answer.LACKS, bits=bits)
-        else:
-            self._lease(request, holding)
-
-    def _lease(self, request: Request, holding: Holding | None) -> None:
-        """This node is the chunk's home, and does not have it."""
-        name, chunk, asker = request.flight.holding.content.name, request.flight.chunk, request.asker.member.name
-        bits = None if holding is None else holding.bits
-        if holding is not None and holding.pending >> chunk & 1:
-            self._answer(request, Answer.COMING, bits=bits)
-            return
-        same_zone = request.asker.member.zone == self.member.zone
-        match self._leases.ask(name, chunk, asker, same_zone=same_zone, without=request.without):
-            case Taken(lessee):
-                self._answer(request, Answer.TAKEN, [lessee], bits)
-            case Leave(ahead):
-                self._answer(request, Answer.LEASE, [ahead] if ahead else [], bits)
-
-    def lessee(self, content: str, chunk: int) -> str | None:
-        """Whom this node gave leave to fetch a chunk."""
-        return self._leases.lessee(content, chunk)
-
-    def _answer(
-        self, request: Request, answer: Answer, alternates: Iterable[str] = (), bits: int | None = None
-    ) -> None:
-        self._events.after(LATENCY_SECONDS, request.asker._hear, request, answer, alternates, bits)
-
-    def _give(self, request: Request, holding: Holding) -> None:
-        name, chunk, asker = holding.content.name, request.flight.chunk, request.asker
-        if not self._admission.admit(CHUNK_SIZE_BYTES):
-            alternates = self._admission.alternates(name, chunk, asker.member.name)
-            self._answer(request, Answer.BUSY, alternates, holding.bits)
-            return
-        begun = max(self._events.now, self.up.free_at)
-        through = max(self.up.carry(self._events.now), asker.down.carry(begun))
-        self._events.at(through, self._given, name, chunk, asker.member.name)
-        self._events.at(through + LATENCY_SECONDS, asker._arrive, request, holding.bits)
-
-    def _given(self, name: str, chunk: int, asker: str) -> None:
-        self._admission.ended()
-        self._admission.gave(name, chunk, asker)
+            self.door.receive(request)
+        elif not self.without_power:  # Its machine says that nobody listens.
+            self._events.after(LATENCY_SECONDS, request.asker.hear, request, Answer.FAILED, (), None)
 
     # Death
 
@@ -322,15 +268,12 @@ class Node:
         """Killed, so that whoever asks is refused at once; or without power, so that they hear nothing."""
         self.alive = False
         self.without_power = without_power
+        self.down.dead = True
         for name, chunk in self._flights:
             self._cluster.upstream.ended(name, chunk, self.member.name)
-        for request in self._asked_of_me:
-            self._events.after(STALL_SECONDS if without_power else LATENCY_SECONDS, request.asker._lost, request)
+        self.door.close(without_power=without_power)
         for holding in self.holdings.values():
             holding.pending = 0
-
-    def _lost(self, request: Request) -> None:
-        self._hear(request, Answer.FAILED, (), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +300,7 @@ class _Surroundings:
         return self._holders(chunk, f"{self.content}#{chunk // CHUNKS_PER_STRETCH}")
 
     def lessee(self, chunk: int) -> str | None:
-        return self.node.lessee(self.content, chunk)
+        return self.node.door.lessee(self.content, chunk)
 
     def in_order(self, members: Iterable[str], *, across: bool) -> list[str]:
         found = map(self.cluster.member, members)

@@ -24,6 +24,7 @@ class Outcome:
         upstream_copies: chunks that upstream sent, over those that there are.
         zone_copies: the most copies that came into one zone from outside, upstream's included.
         requests_per_chunk: between members, for each chunk that a node got.
+        hedges: requests beside one to a slow member, in all.
         doubles: chunks that upstream was asked for while it was sending them to another member.
     """
 
@@ -32,6 +33,7 @@ class Outcome:
     upstream_copies: float
     zone_copies: float
     requests_per_chunk: float
+    hedges: int
     doubles: tuple[tuple[str, int], ...]
 
 
@@ -96,5 +98,6 @@ def _outcome(cluster: Cluster, pulls: Iterable[Pull], contents: Iterable[Simulat
         upstream_copies=sent / chunks,
         zone_copies=max(cluster.copies_into.values()) / chunks,
         requests_per_chunk=cluster.requests / (len(cluster.members) * chunks),
+        hedges=cluster.hedges,
         doubles=tuple(cluster.upstream.doubles),
     )

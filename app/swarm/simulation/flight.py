@@ -1,0 +1,56 @@
+"""What is under way on a simulated node: contents, fetches of chunks, and requests to members."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.swarm.asking import Answer, Question, Role
+from app.swarm.hedging import Watch
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, PIECES, SimulatedContent, Transfer
+
+if TYPE_CHECKING:
+    from app.swarm.simulation.node import Node
+
+
+@dataclass(slots=True)
+class Holding:
+    """One content on one node."""
+
+    content: SimulatedContent
+    bits: int = 0
+    pending: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One fetch for all who wait for a chunk: of `main`, and of another member beside it where that one is slow."""
+
+    holding: Holding
+    chunk: int
+    awaited: bool
+    question: Question | None = None
+    waiters: list[Callable[[bool], None]] = field(default_factory=list)
+    main: "Request | None" = None
+    requests: "list[Request]" = field(default_factory=list)
+    hedges: int = 0
+    outcome: tuple[str, Answer, Sequence[str]] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One member asking another for a chunk."""
+
+    asker: "Node"
+    server: "Node"
+    flight: Flight
+    role: Role
+    sent_at: float
+    without: frozenset[str]
+    watch: Watch
+    transfer: Transfer | None = None
+    done: bool = False
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come so far."""
+        return 0 if self.transfer is None else (PIECES - self.transfer.left) * (CHUNK_SIZE_BYTES // PIECES)
