@@ -13,6 +13,12 @@ from app.content.source import SourceKind
 ENDED_MAX = 50
 """How many ended transfers are remembered."""
 
+RATE_SECONDS = 5.0
+"""Over how long the rate of a transfer that is under way is taken."""
+
+_MARKS = 10
+_MARK_SECONDS = RATE_SECONDS / _MARKS
+
 
 @dataclass(slots=True)
 class Transfer:
@@ -29,11 +35,23 @@ class Transfer:
     done: int = 0
     ended_at: float | None = None
     by_source: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
+    # When, and how much had been done then: one mark each _MARK_SECONDS in which anything was sent.
+    _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_MARKS + 1))
+
+    def advance(self, kind: SourceKind, count: int, now: float) -> None:
+        """So many bytes went out, at `now`."""
+        if not self._marks or now - self._marks[-1][0] >= _MARK_SECONDS:
+            self._marks.append((now, self.done))
+        self.done += count
+        self.by_source[kind] += count
 
     def rate(self, now: float) -> float:
-        """Bytes a second, over its whole life."""
-        took = (self.ended_at or now) - self.started_at
-        return self.done / took if took > 0 else 0.0
+        """Bytes a second: over the last RATE_SECONDS, or, of one that has ended, over its whole life."""
+        if self.ended_at is not None:
+            return _per_second(self.done, self.ended_at - self.started_at)
+        since = max(self.started_at, now - RATE_SECONDS)
+        before = next((done for at, done in self._marks if at >= since), self.done)
+        return _per_second(self.done - before, now - since)
 
 
 class Transfers:
@@ -80,6 +98,9 @@ class Transfers:
     def sent(self, transfer: Transfer, kind: SourceKind, count: int) -> None:
         """Bytes went out to the client."""
         transfer.state = "running"
-        transfer.done += count
-        transfer.by_source[kind] += count
+        transfer.advance(kind, count, self.clock())
         self._sent(kind, count)
+
+
+def _per_second(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
