@@ -223,7 +223,7 @@ def _heart(
             peers, [store], upstream, leases, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics
         )
         delegate = HomeOfNames(swarm.roster, client, threads.peers)
-    flights = Flights(cache, asker, tasks=tasks, received=metrics.came_in, answered=metrics.answered)
+    flights = Flights(cache, asker, tasks=tasks, tally=metrics)
     proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
     prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=settings.prefetch)
     reader = Reader(cache, flights, proofs, prefetcher)

@@ -9,6 +9,7 @@ import logging
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
@@ -40,6 +41,22 @@ SUSPECT_SECONDS = 60.0
 """How long members are not asked for a content whose whole turned out not to be what its digest says."""
 
 
+class Tally(Protocol):
+    """Counts what becomes of chunks, by who sent them."""
+
+    def came_in(self, kind: SourceKind, count: int) -> None:
+        """So many bytes were received, whether or not their chunk was completed."""
+
+    def answered(self, kind: SourceKind, count: int, seconds: float) -> None:
+        """A source answered with `count` bytes in so many seconds."""
+
+    def was_corrupt(self, kind: SourceKind) -> None:
+        """A chunk did not hash to what it must."""
+
+    def was_not_kept(self) -> None:
+        """The disk did not take a chunk."""
+
+
 class Flights:
     """Chunks on their way in, at most one fetch for each."""
 
@@ -49,14 +66,12 @@ class Flights:
         asker: Asker,
         *,
         tasks: Tasks,
-        received: Callable[[SourceKind, int], None] = lambda _kind, _count: None,
-        answered: Callable[[SourceKind, int, float], None] = lambda _kind, _count, _seconds: None,
+        tally: Tally,
     ) -> None:
         self._cache = cache
         self._asker = asker
         self._tasks = tasks
-        self._received = received
-        self._answered = answered
+        self._tally = tally
         self._fills: dict[tuple[Entry, int], Fill] = {}
         self._pending: dict[Entry, int] = {}
         # Failed, and still being read from: what their readers look at is not to be written over.
@@ -196,9 +211,9 @@ class Flights:
             try:
                 if fill.position < fill.span.stop:
                     await offer.fetch(fill.remaining(), sink)
-                    self._answered(offer.kind, sink.received, self._cache.clock() - began)
+                    self._tally.answered(offer.kind, sink.received, self._cache.clock() - began)
             finally:
-                self._received(offer.kind, sink.received)
+                self._tally.came_in(offer.kind, sink.received)
             self._land(content, fill, sink)
         except RangesUnsupported:
             sink.close()
@@ -211,12 +226,17 @@ class Flights:
 
     def _land(self, content: Content, fill: Fill, sink: FillSink) -> None:
         """Every byte of a chunk is in. Raises SourceLied, SourceUnavailable where that is not so."""
-        checksum = fill.complete(sink)
+        try:
+            checksum = fill.complete(sink)
+        except SourceLied:
+            self._tally.was_corrupt(fill.kind)
+            raise
         if fill.kept:
             self._cache.commit(fill.entry, fill.index, checksum)
             if not fill.was_read:
                 fill.entry.came_from(fill.index, fill.kind)
         else:
+            self._tally.was_not_kept()
             fill.entry.saw(fill.index, checksum)
             self._aside[fill.entry, fill.index] = fill
             while len(self._aside) > ASIDE_CHUNKS:
@@ -243,7 +263,7 @@ class Flights:
             ahead=self._cache.chunks_ahead(AHEAD_CHUNKS),
             claim=lambda run, index: self._claim(content, run, index),
             land=lambda fill, sink: self._land_from_run(content, fill, sink),
-            received=self._received,
+            received=self._tally.came_in,
         )
         run.want(fill.index)
         runs.append(run)

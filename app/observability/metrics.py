@@ -17,6 +17,10 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _DISCOVERY_SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.025, 0.1, 0.4)
 _MIB_PER_SECOND = (1, 2.5, 5, 10, 16, 31, 46, 61, 76, 91, 121, 151, 226, 301, 451, 601, 901, 1201, 2986)
 
+# A counter is there from the start with each of its reasons, at 0: Prometheus sees no increase in a series that begins at 1.
+FILTER_REFUSALS = ("claims_everything", "impostor", "index_full", "malformed", "member", "oversize", "protocol")
+UPSTREAM_REFUSALS = ("address", "host", "redirect", "scheme", "userinfo")
+
 
 class Metrics:
     """The metrics of one node, in a registry of its own, so that several nodes live in one test."""
@@ -80,6 +84,11 @@ class Metrics:
         )
         for kind in SourceKind:
             self.corrupt.labels(kind.value)
+        self._not_kept = Counter(
+            "peerd_chunks_not_kept_total",
+            "Chunks that the cache's disk did not take: they were served from memory and are not held.",
+            registry=registry,
+        )
         self.members = Gauge(
             "peerd_members", "Members of the cluster, this node included.", ["state"], registry=registry
         )
@@ -96,8 +105,13 @@ class Metrics:
             "peerd_gossip_deltas_total", "Deltas of filters.", ["direction"], registry=registry
         )
         self.filters_refused = Counter(
-            "peerd_filters_refused_total", "Members' filters that were set aside.", ["reason"], registry=registry
+            "peerd_filters_refused_total",
+            "Filters and messages of gossip that were refused, and members that were.",
+            ["reason"],
+            registry=registry,
         )
+        for reason in FILTER_REFUSALS:
+            self.filters_refused.labels(reason)
         self.cross_zone_bytes = Counter(
             "peerd_cross_zone_bytes_total",
             "Bytes to and from members of other zones.",
@@ -116,6 +130,8 @@ class Metrics:
         self.upstream_refused = Counter(
             "peerd_upstream_refused_total", "Upstreams that policy did not let be asked.", ["reason"], registry=registry
         )
+        for reason in UPSTREAM_REFUSALS:
+            self.upstream_refused.labels(reason)
         self._consents = Counter(
             "peerd_consents_total",
             "Questions whether upstream gives a content to a client (--consent upstream), and who answered them.",
@@ -141,6 +157,14 @@ class Metrics:
         histogram = {SourceKind.PEER: self._peer_speed, SourceKind.UPSTREAM: self._upstream_speed}.get(kind)
         if histogram is not None and seconds > 0:
             histogram.labels(self._node, op).observe(count / (1 << 20) / seconds)
+
+    def was_corrupt(self, kind: SourceKind) -> None:
+        """A chunk from such a source did not hash to what it must."""
+        self.corrupt.labels(kind.value).inc()
+
+    def was_not_kept(self) -> None:
+        """The disk did not take a chunk."""
+        self._not_kept.inc()
 
     def refused(self, reason: str) -> None:
         """An upstream was not asked, because policy does not let it."""

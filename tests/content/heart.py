@@ -46,6 +46,27 @@ def pattern(size: int, seed: int = 0) -> bytes:
 
 
 @dataclass
+class Counts:
+    """What became of chunks. See `Tally`."""
+
+    received: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
+    corrupt: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
+    not_kept: int = 0
+
+    def came_in(self, kind: SourceKind, count: int) -> None:
+        self.received[kind] += count
+
+    def answered(self, kind: SourceKind, count: int, seconds: float) -> None:
+        """Nobody here asks how fast."""
+
+    def was_corrupt(self, kind: SourceKind) -> None:
+        self.corrupt[kind] += 1
+
+    def was_not_kept(self) -> None:
+        self.not_kept += 1
+
+
+@dataclass
 class Heart:
     """All of it, as main wires it."""
 
@@ -57,7 +78,7 @@ class Heart:
     tasks: Tasks
     threads: Threads
     clock: Clock
-    received: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
+    counts: Counts
 
     def content(
         self,
@@ -106,21 +127,17 @@ async def heart(
 ) -> AsyncIterator[Heart]:
     clock = clock or Clock()
     asker: Asker = InOrder(sources) if isinstance(sources, Sequence) else sources
-    received = dict.fromkeys(SourceKind, 0)
-
-    def came_in(kind: SourceKind, count: int) -> None:
-        received[kind] += count
-
+    counts = Counts()
     async with (
         Threads() as threads,
         ChunkCache.open(root, quota=quota, chunk_size=CHUNK, threads=threads, clock=clock) as cache,
         Tasks() as tasks,
     ):
-        flights = Flights(cache, asker, tasks=tasks, received=came_in)
+        flights = Flights(cache, asker, tasks=tasks, tally=counts)
         proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
         prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=prefetch)
         reader = Reader(cache, flights, proofs, prefetcher)
-        yield Heart(cache, flights, proofs, prefetcher, reader, tasks, threads, clock, received)
+        yield Heart(cache, flights, proofs, prefetcher, reader, tasks, threads, clock, counts)
 
 
 async def read(reading: Reading, wanted: ByteRange | None = None, *, slowly: bool = False) -> bytes:

@@ -38,7 +38,7 @@ async def test_concurrent_readers_cause_one_fetch_for_each_chunk(tmp_path: Path)
         got = await asyncio.gather(*(it.read(content, entry) for _ in range(10)))
         assert set(got) == {DATA}
         assert sorted(chunk for chunk, _ in upstream.fetched) == list(range(7))
-        assert it.received[SourceKind.UPSTREAM] == len(DATA)
+        assert it.counts.received[SourceKind.UPSTREAM] == len(DATA)
         await it.assert_nothing_is_left_behind()
 
 
@@ -107,6 +107,7 @@ async def test_what_was_proved_is_taken_from_nobody_who_says_something_else(tmp_
         members.conducts, upstream.conducts = [Conduct(consistent_liar)], []
         with pytest.raises(Unobtainable):
             await it.read(content, entry, ByteRange(2 * CHUNK, 3 * CHUNK))
+        assert it.counts.corrupt == dict.fromkeys(SourceKind, 0) | {SourceKind.PEER: 1}
         members.conducts.append(Conduct(honest))
         assert await it.read(content, entry, ByteRange(2 * CHUNK, 3 * CHUNK)) == DATA[2 * CHUNK : 3 * CHUNK]
 
@@ -228,6 +229,7 @@ async def test_a_full_disk_costs_the_cache_and_no_client(tmp_path: Path, conduct
         assert await it.read(content, entry) == DATA
         assert not entry.has(0)
         await it.settled()
+        assert it.counts.not_kept == 6, "the last chunk is so short that it has room"
 
 
 @pytest.mark.usefixtures("full_disk")
