@@ -72,7 +72,7 @@ class RequestStory:
                     level,
                     "%s %s %d %s after %.3f s",
                     scope["method"],
-                    _shown(scope),
+                    shown_target(scope),
                     status,
                     outcome,
                     seconds,
@@ -85,7 +85,7 @@ def correlation_id(scope: MutableMapping[str, Any]) -> str:
     return str(scope["peerd.correlation_id"])
 
 
-def _shown(scope: Message) -> str:
+def shown_target(scope: MutableMapping[str, Any]) -> str:
     """The path as it was sent, which has no line breaks, without what signs it."""
     path: bytes = _QUERY.split(scope["raw_path"], 1)[0]
     return path.decode("ascii", "backslashreplace")

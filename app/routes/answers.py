@@ -6,6 +6,7 @@ answered there. Elsewhere they are problem documents (RFC 9457), and upstream's 
 """
 
 import http
+import logging
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -23,7 +24,11 @@ from app.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from app.observability.request import correlation_id, shown_target
 from app.routes.http_range import unsatisfied
+from app.routes.node import node_of
+
+log = logging.getLogger(__name__)
 
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
@@ -67,7 +72,36 @@ def is_mirror(request: Request) -> bool:
 
 
 def answer_error(request: Request, error: PeerdError) -> Response:
-    """The answer to a request that failed before its first byte."""
+    """The answer to a request that failed before its first byte; logged where somebody should know of it."""
+    answer = _answer(request, error)
+    if answer.status_code >= 500 or (
+        is_mirror(request) and answer.status_code == 404 and not _is_ordinary(request, error)
+    ):
+        log.warning(
+            "%s %s is answered %d: %s",
+            request.method,
+            _asked_for(request),
+            answer.status_code,
+            error,
+            extra={"status": answer.status_code, "correlationid": correlation_id(request.scope)},
+        )
+    return answer
+
+
+def _asked_for(request: Request) -> str:
+    """The target without its query, which may hold what signs it; of a mirror's, the registry is told, as it has been parsed."""
+    registry = request.query_params.get("ns") if is_mirror(request) else None
+    return shown_target(request.scope) + (f"?ns={registry}" if registry else "")
+
+
+def _is_ordinary(request: Request, error: PeerdError) -> bool:
+    """Whether containerd is sent on to the registry with nothing being wrong."""
+    # With --consent upstream a client without a credential is refused first, and pulls on from the registry with one.
+    asks_consent = isinstance(error, UpstreamRefused) and node_of(request).settings.consent == "upstream"
+    return isinstance(error, ContentUnknown) or asks_consent
+
+
+def _answer(request: Request, error: PeerdError) -> Response:
     row = next(row for kind, row in _TABLE if isinstance(error, kind))
     headers: dict[str, str] = {}
     if isinstance(error, RangeNotSatisfiable):
