@@ -185,7 +185,7 @@ def running_fleet(
             running_registry_host(folder / "registry", net.host(100), with_password=with_password)
         )
         hosts = {name: net.host(number) for number, name in enumerate("abcdefgh"[:count], start=1)}
-        trust = _certificates(folder / "certs", hosts)
+        trust = certificates(folder / "certs", hosts)
         join = ("--join", f"{hosts['a'].address}:5002")
         machines = []
         for name, host in hosts.items():
@@ -226,7 +226,7 @@ def running_registry_host(folder: Path, host: Host, *, with_password: bool = Fal
         program.end()
 
 
-def _certificates(folder: Path, hosts: Mapping[str, Host]) -> dict[str, list[str]]:
+def certificates(folder: Path, hosts: Mapping[str, Host]) -> dict[str, list[str]]:
     """The options of mutual TLS for each machine."""
     certs.main(["init", "--out", str(folder)], standalone_mode=False)
     for name, host in hosts.items():

@@ -29,6 +29,10 @@ class Host:
 
     namespace: str
     address: str
+    bridge: str
+    """The namespace that has the other end of its cable, `port`."""
+
+    port: str
 
     def command(self, *command: str | Path) -> list[str | Path]:
         """The same command, on this host. It keeps the pid that it is started with."""
@@ -46,14 +50,15 @@ class Host:
         with ThreadPoolExecutor(1, initializer=enter) as thread:
             return thread.submit(function).result()
 
-    def limit(self, mbit_per_s: int) -> None:
-        """What this host may send, and no more."""
-        # A packet that is larger than the bucket is dropped, and veth's are of up to 64 KiB.
-        _ip("-n", self.namespace, "link", "set", "eth0", "gso_max_size", "8192")
+    def limit(self, mbit_per_s: int, *, both_ways: bool = False) -> None:
+        """What this host may send, and no more; `both_ways`: nor may more be sent to it."""
+        ends = [(self.namespace, "eth0"), (self.bridge, self.port)]
         rate = ("rate", f"{mbit_per_s}mbit", "burst", f"{max(32, mbit_per_s)}kb", "latency", "100ms")
-        subprocess.run(
-            self.command("tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", *rate), check=True, timeout=10
-        )
+        for namespace, device in ends if both_ways else ends[:1]:
+            # A packet that is larger than the bucket is dropped, and veth's are of up to 64 KiB.
+            _ip("-n", namespace, "link", "set", device, "gso_max_size", "8192")
+            command = ("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *rate)
+            subprocess.run(command, check=True, timeout=10)
 
     def unlimit(self) -> None:
         """Take the limit away."""
@@ -87,7 +92,7 @@ class Network:
         _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
         for device in ("lo", "eth0"):
             _ip("-n", name, "link", "set", device, "up")
-        return Host(name, address)
+        return Host(name, address, self._bridge, port)
 
     def _namespace(self, what: str) -> str:
         name = f"{self._name}-{what}"

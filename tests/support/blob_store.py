@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.containerd.network import Host
 from tests.support.ports import free_port, listens
-from tests.support.program import Program, running
+from tests.support.program import Program, installed, running
 from tests.support.registry import Sent
 
 _CONFIG = """\
@@ -28,7 +29,7 @@ http {{
     sendfile on;
     default_type application/octet-stream;
     server {{
-        listen 127.0.0.1:{port};
+        listen {address}:{port};
         root {files};
     }}
 }}
@@ -43,10 +44,11 @@ class BlobStore:
     files: Path
     program: Program
     access_log: Path
+    address: str
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     def log(self) -> list[Sent]:
         """What it was asked so far, without requests that are still being answered."""
@@ -59,18 +61,19 @@ class BlobStore:
 
 
 @contextmanager
-def running_blob_store(folder: Path) -> Iterator[BlobStore]:
-    """A blob store within this block."""
-    port, files = free_port(), folder / "files"
+def running_blob_store(folder: Path, host: Host | None = None) -> Iterator[BlobStore]:
+    """A blob store within this block, on a host of a test's network or on loopback."""
+    address, port, files = host.address if host else "127.0.0.1", free_port(), folder / "files"
     files.mkdir()
     (folder / "temp").mkdir()
     config = folder / "nginx.conf"
-    config.write_text(_CONFIG.format(folder=folder, port=port, files=files))
+    config.write_text(_CONFIG.format(folder=folder, address=address, port=port, files=files))
+    command: list[str | Path] = [installed("nginx", "nginx-light"), "-c", config, "-p", folder, "-e", "stderr"]
     with running(
         "nginx",
-        ["nginx", "-c", config, "-p", folder, "-e", "stderr"],
+        host.command(*command) if host else command,
         folder / "nginx.log",
-        ready=lambda: listens("127.0.0.1", port),
-        package="nginx-light",
+        ready=lambda: host.inside(lambda: listens(address, port)) if host else listens(address, port),
+        package="util-linux",
     ) as program:
-        yield BlobStore(port, files, program, folder / "access.log")
+        yield BlobStore(port, files, program, folder / "access.log", address)
