@@ -25,6 +25,7 @@ PAGE = HERE.parent / "docs" / "benchmarks.md"
 LINES = {
     "memory": "peak memory of a node while a large file passes through it",
     "dataplane": "bytes out, hot and cold, beside nginx and Go's net/http",
+    "consent": "what a consent of upstream costs that is remembered, beside not asking",
     "gossip": "index and replication, in simulation at 1,000 and 3,000 members",
     "swarm": "the flash crowd, in simulation at 100 to 3,000 nodes",
     "containerd": "a warm pull through peerd beside one from the registry",

@@ -52,10 +52,12 @@ class Yes:
     """Upstream that gives everything, at once: what is measured is all around it."""
 
     async def stat(self, location: Location, *, alone: bool) -> Stat:  # noqa: ARG002
+        """One byte, of no version."""
         return Stat(1, None)
 
     async def manifest_digest(self, location: ManifestInRegistry, *, alone: bool) -> tuple[Digest, str, int]:
-        raise NotImplementedError
+        """Files are asked for here."""
+        raise TypeError(f"{location} is no file, alone={alone}")
 
 
 async def in_memory() -> tuple[float, float]:

@@ -52,8 +52,11 @@ class Consent:
             UpstreamRefused, ContentUnknown: neither this client gets it, nor everybody; upstream's word to this client.
             UpstreamError, SourceLied: nobody can tell. Nothing is served on that.
         """
-        everybody = replace(location, authorization=None)
-        public, own = self._seal.of(everybody), self._seal.of(location)
+        everybody, own = location, self._seal.of(location)
+        public = own
+        if location.authorization is not None:
+            everybody = replace(location, authorization=None)
+            public = self._seal.of(everybody)
         if not anew:
             for seal in (public, own):
                 if isinstance(word := self._memory.get(seal), Given):

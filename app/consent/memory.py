@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from app.content.validator import Validator
 
 CONSENTS_MAX = 16_384
-"""What was learnt longest ago is forgotten beyond that. About 400 bytes each, so 6 MiB."""
+"""What was learnt longest ago is forgotten beyond that. About 600 bytes each, so 10 MiB; `bench/consent.py` measures it."""
 
 REFUSED_SECONDS = 30.0
 PUBLIC_WHILE_AWAY_SECONDS = 3600.0
