@@ -163,8 +163,7 @@ class Ledger:
             case Invalid():
                 self._settled(post)
             case Unavailable(_, after):
-                # Of what became of it nothing is known, so neither is the version.
-                self._change(reason, exists=post.exists, version=None)
+                # If it was carried out all the same, the next attempt finds that out by a conflict.
                 self._fail(now + self._backoff(after))
             case _:
                 assert_never(answer)

@@ -1,7 +1,8 @@
 """A stand-in for the API server: events, pods and nodes over TLS, with what a real one checks, and faults on order.
 
 Each body is checked against Kubernetes' published OpenAPI (kubernetes-validate), with what that does not say beside it: names,
-namespaces, versions. `test_api.py` holds the same conversations with a real one where there is one.
+namespaces, versions. Where there is a real one, `test_api.py` holds the same
+conversations with it, and `test_nodes.py` has a life told to it.
 """
 
 import json
@@ -116,10 +117,6 @@ class StandIn:
         with self._lock:
             found = [one for one in self.objects.values() if one.get("involvedObject", {}).get("name") == pod]
             return sorted(deepcopy(found), key=lambda one: int(one["metadata"]["resourceVersion"]))
-
-    def reasons(self, pod: str) -> list[tuple[str, int]]:
-        """Reason and count of each."""
-        return [(one["reason"], one["count"]) for one in self.events_of(pod)]
 
     @contextmanager
     def running(self) -> Iterator["StandIn"]:

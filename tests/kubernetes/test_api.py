@@ -195,6 +195,12 @@ class TestTrouble:
         assert api.send(connected(pod)) == Exists()
         assert [write.verb for write in server.writes] == ["create"]
 
+    def test_a_question_that_is_not_answered_is_not_repeated_at_once(self, server: StandIn, api: ApiServer) -> None:
+        server.orders.lose_answers = True
+        with pytest.raises(LookupError):
+            api.zone_of_node()
+        assert len(server.asked) == 1
+
     def test_too_slow(self, server: StandIn, api: ApiServer, pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("app.kubernetes.api.READ_SECONDS", 0.2)
         server.orders.delay_seconds = 1.0

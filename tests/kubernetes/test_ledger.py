@@ -228,13 +228,44 @@ def test_a_server_that_contradicts_itself_is_not_hammered() -> None:
     assert run.now > 100.0
 
 
+def test_what_happens_during_an_attempt_is_told_after_it() -> None:
+    run = Run()
+    run.happens(Reason.CONNECTED)
+    post = run.ledger.next_post(now=0.0)
+    assert post is not None
+    run.happens(Reason.CONNECTED)
+    run.ledger.answered(post, run.server.carry_out(post, 0.0), now=0.0)
+    assert run.ledger.untold == {Reason.CONNECTED}
+    run.pass_seconds(1.0)
+    assert run.server.counts() == {Reason.CONNECTED: 2}
+
+
+@pytest.mark.parametrize(("after", "waits"), [(20.0, 20.0), (1e9, 300.0)])
+def test_a_server_that_says_when_it_wants_to_be_asked_again_is_asked_then(after: float, waits: float) -> None:
+    run = Run()
+    run.happens(Reason.CONNECTED)
+    post = run.ledger.next_post(now=0.0)
+    assert post is not None
+    run.ledger.answered(post, Unavailable("429", after=after), now=0.0)
+    assert run.ledger.next_deadline() == waits
+
+
+def test_an_event_does_not_end_before_it_began_where_clocks_are_set_back() -> None:
+    run = Run()
+    run.happens(Reason.CONNECTED)
+    run.ledger.happened(Occurrence(Reason.CONNECTED, "Normal", ""), wall=MONDAY - timedelta(days=1))
+    post = run.ledger.next_post(now=0.0)
+    assert post is not None
+    assert (post.first, post.last) == (MONDAY, MONDAY)
+
+
 def test_the_end_waits_for_no_rate_and_no_backoff() -> None:
     run = Run()
     for _ in range(WRITES_BURST * 2):
         run.happens(Reason.CONNECTED)
         run.pass_seconds(0.1)
     run.happens(Reason.DISCONNECTED)
-    run.pass_seconds(0.1, "away")
+    run.pass_seconds(3000.0, "away")
     run.ledger.close(now=run.now)
     run.pass_seconds(0.5)
     assert run.ledger.untold == frozenset()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kubernetes.kube_apiserver import KubeApiserver
 from tests.kubernetes.stand_in import NAMESPACE, StandIn
 from tests.support.blob_store import BlobStore
 from tests.support.made import content
@@ -23,19 +24,27 @@ AWAY_SECONDS = float(os.environ.get("PEERD_API_AWAY_SECONDS") or 6)
 
 EVENTS = f"/api/v1/namespaces/{NAMESPACE}/events"
 GONE = "all other members are gone, it serves alone until one comes"
+Server = StandIn | KubeApiserver
 Start = Callable[..., Node]
 
 
 @pytest.fixture
-def start(stand_in: StandIn, tmp_path: Path) -> Iterator[Start]:
+def server(request: pytest.FixtureRequest) -> Server:
+    """The stand-in, unless a test wants another."""
+    found: Server = request.getfixturevalue(getattr(request, "param", "stand_in"))
+    return found
+
+
+@pytest.fixture
+def start(server: Server, tmp_path: Path) -> Iterator[Start]:
     """`start(1, "--zone", "a")`: a node in the pod peerd-1 on the Kubernetes node worker-1."""
     with ExitStack() as stack:
 
         def start_in_pod(number: int, *options: str, **variables: str) -> Node:
             pod, worker = f"peerd-{number}", f"worker-{number}"
-            uid = stand_in.add_pod(pod)
-            stand_in.add_node(worker, {"topology.kubernetes.io/zone": f"zone-{number}"})
-            account = stand_in.account(tmp_path / f"account-{number}")
+            uid = server.add_pod(pod)
+            server.add_node(worker, {"topology.kubernetes.io/zone": f"zone-{number}"})
+            account = server.account(tmp_path / f"account-{number}")
             around = account.around(pod, **{"POD_UID": uid, "NODE_NAME": worker, **variables})
             node = start_node(
                 tmp_path, f"node-{number}", f"127.0.0.{number}", ["--membership", "static", *options], around=around
@@ -56,15 +65,20 @@ def two(start: Start) -> tuple[Node, Node]:
     return first, second
 
 
-def wait_for(stand_in: StandIn, node: Node, *reasons: str, count: int = 1) -> None:
+def reasons(server: Server, pod: str) -> list[tuple[str, int]]:
+    """Reason and count of each event on a pod, in the order of their last change."""
+    return [(event["reason"], event["count"]) for event in server.events_of(pod)]
+
+
+def wait_for(server: Server, node: Node, *wanted: str, count: int = 1) -> None:
     """Until the node's pod has these events, the last so often."""
     pod = node.name.replace("node", "peerd")
 
     def there() -> bool:
-        told = dict(stand_in.reasons(pod))
-        return told.keys() >= set(reasons) and told[reasons[-1]] == count
+        told = dict(reasons(server, pod))
+        return told.keys() >= set(wanted) and told[wanted[-1]] == count
 
-    node.program.wait_until(there, f"told of {reasons}, x{count}")
+    node.program.wait_until(there, f"told of {wanted}, x{count}")
 
 
 def put(blob_store: BlobStore, name: str, size: int) -> tuple[bytes, str]:
@@ -80,24 +94,25 @@ def fetch(node: Node, url: str) -> bytes:
     return reply.body
 
 
-def test_two_lives_from_start_to_end(stand_in: StandIn, two: tuple[Node, Node], blob_store: BlobStore) -> None:
+@pytest.mark.parametrize("server", ["stand_in", "kube_apiserver"], indirect=True)
+def test_two_lives_from_start_to_end(server: Server, two: tuple[Node, Node], blob_store: BlobStore) -> None:
     first, second = two
     for node in two:
-        wait_for(stand_in, node, "P2PInitializing", "P2PConnected")
+        wait_for(server, node, "P2PInitializing", "P2PConnected")
     data, url = put(blob_store, "shared", 3 << 20)
     assert fetch(first, url) == data
     assert fetch(second, url) == data
-    wait_for(stand_in, second, "P2PActive")
+    wait_for(server, second, "P2PActive")
     first.program.end()
-    wait_for(stand_in, first, "P2PDisconnected")
-    wait_for(stand_in, second, "P2PDisconnected")
-    assert [reason for reason, _ in stand_in.reasons("peerd-2")] == [
+    wait_for(server, first, "P2PDisconnected")
+    wait_for(server, second, "P2PDisconnected")
+    assert [reason for reason, _ in reasons(server, "peerd-2")] == [
         "P2PInitializing",
         "P2PConnected",
         "P2PActive",
         "P2PDisconnected",
     ]
-    messages = {event["reason"]: (event["type"], event["message"]) for event in stand_in.events_of("peerd-2")}
+    messages = {event["reason"]: (event["type"], event["message"]) for event in server.events_of("peerd-2")}
     assert messages == {
         "P2PInitializing": ("Normal", "P2P proxy is initializing on instance peerd-2"),
         "P2PConnected": (
@@ -110,10 +125,10 @@ def test_two_lives_from_start_to_end(stand_in: StandIn, two: tuple[Node, Node], 
             f"P2P proxy is disconnected from cluster on instance peerd-2: {GONE}",
         ),
     }
-    (left,) = (event for event in stand_in.events_of("peerd-1") if event["reason"] == "P2PDisconnected")
+    (left,) = (event for event in server.events_of("peerd-1") if event["reason"] == "P2PDisconnected")
     assert (left["type"], left["message"].partition(": ")[2]) == ("Normal", "it was told to end")
     second.program.end()
-    assert all(count == 1 for pod in ("peerd-1", "peerd-2") for _, count in stand_in.reasons(pod))
+    assert all(count == 1 for pod in ("peerd-1", "peerd-2") for _, count in reasons(server, pod))
 
 
 def test_a_member_that_comes_back_changes_the_count(stand_in: StandIn, two: tuple[Node, Node]) -> None:
@@ -149,7 +164,7 @@ def test_what_happens_while_the_api_server_is_away_is_told_once(
         stand_in.start()
     stand_in.orders.lose_answers = False
     wait_for(stand_in, second, "P2PActive", "P2PDisconnected", "P2PConnected", count=2)
-    assert sorted(stand_in.reasons("peerd-2")) == [
+    assert sorted(reasons(stand_in, "peerd-2")) == [
         ("P2PActive", 1),
         ("P2PConnected", 2),
         ("P2PDisconnected", 1),
