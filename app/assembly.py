@@ -50,6 +50,7 @@ from app.swarm.delegate import HomeOfNames, NameDoor
 from app.swarm.door import PeerDoor
 from app.swarm.knowledge import Knowledge
 from app.swarm.leases import Leases
+from app.swarm.members_only import MembersOnly
 from app.swarm.order_door import OrderDoor
 from app.swarm.orders import MembersAtTheDoor
 from app.swarm.peer_client import PeerClient
@@ -360,7 +361,7 @@ def _peer_door(
         store=store,
         more=[*names, *orders.routes],
     )
-    return door.app
+    return MembersOnly(door.app, lambda name: zone_of(name) is not None)
 
 
 def _containerd(settings: Settings, threads: Threads, shelf: ContainerdShelf) -> ContainerdStore:

@@ -9,6 +9,7 @@ import ssl
 
 from cryptography import x509
 
+from app.server.strangers import Strangers, watched
 from app.settings import TlsFiles
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,9 @@ class Certificates:
         self._server, self._client, self.expires_at = self._read()
         self.door = self._new(ssl.PROTOCOL_TLS_SERVER)
         self.door.sni_callback = self._before_handshake
+        self.door.sslobject_class = watched(Strangers())
+        # A session that is resumed shows no certificate: it would let in whom a replaced CA does not vouch for any more.
+        self.door.num_tickets = 0
         self.generation = 0
 
     def client(self) -> ssl.SSLContext:

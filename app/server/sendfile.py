@@ -21,9 +21,14 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.server.strangers import names_shown
+
 log = logging.getLogger(__name__)
 
 ZEROCOPY = "http.response.zerocopysend"
+
+SHOWN = "peerd.shown"
+"""Under which a request's scope has the DNS names of the certificate that the other end has shown; over TLS only."""
 
 PIECE_BYTES = 4 << 20
 """After so much the loop gets a turn, however fast the client reads."""
@@ -45,6 +50,7 @@ class SendfileProtocol(HttpToolsProtocol):
     """One connection. `raw` is None over TLS, and once the connection is lost."""
 
     raw: socket.socket | None = None
+    shown: frozenset[str] | None = None
     _writable: "asyncio.Future[None] | None" = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,6 +59,8 @@ class SendfileProtocol(HttpToolsProtocol):
         if self.scheme == "http":
             self.raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self.raw.setblocking(False)
+        else:
+            self.shown = names_shown(transport.get_extra_info("peercert"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake whoever waits for the socket, and close our handle."""
@@ -67,6 +75,8 @@ class SendfileProtocol(HttpToolsProtocol):
             sender = _Sender(self, cycle, send)
             if self.raw is not None:
                 scope.setdefault("extensions", {})[ZEROCOPY] = {}
+            if self.shown is not None:
+                scope[SHOWN] = self.shown
             try:
                 await app(scope, receive, sender.send)
             except (ClientLeft, BodyBrokenOff) as reason:
