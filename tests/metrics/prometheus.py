@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +55,15 @@ def faster() -> dict[str, Any]:
             if "for" in rule:
                 rule["for"] = _DURATION.sub(seconds, rule["for"])
     return hurried
+
+
+def promtool(*arguments: str | Path, given: bytes = b"") -> str:
+    """What it says; the test fails when it finds fault."""
+    command = [installed("promtool", "prometheus"), *arguments]
+    run = subprocess.run(command, check=False, capture_output=True, input=given, timeout=60)
+    said = (run.stdout + run.stderr).decode()
+    assert run.returncode == 0, said
+    return said
 
 
 @dataclass

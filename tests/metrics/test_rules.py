@@ -1,16 +1,13 @@
 """The rules as they are: Prometheus takes them, they speak of metrics that exist, and fire in their own time."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
 
 from app.observability.metrics import Metrics
 from tests.metrics.dashboard import DASHBOARD, queries
-from tests.metrics.prometheus import RULES, alerts, faster, rules
-from tests.support.program import installed
+from tests.metrics.prometheus import RULES, alerts, faster, promtool, rules
 
 TEST = RULES.with_name("alerts_test.yaml")
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
@@ -19,13 +16,6 @@ SERIES = {
     for family in Metrics("some node").registry.collect()
     for suffix in SUFFIXES.get(family.type, [""])
 }
-
-
-def promtool(*arguments: str | Path) -> str:
-    command = [installed("promtool", "prometheus"), *arguments]
-    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
-    return run.stdout
 
 
 def test_prometheus_takes_them() -> None:
