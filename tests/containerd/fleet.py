@@ -4,12 +4,13 @@ A machine is set up as an operator would: containerd's `config_path` names a fol
 of the registry that it mirrors, peers prove themselves with certificates of `peerd certs`, and all else is at its default.
 """
 
+import io
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -228,9 +229,10 @@ def running_registry_host(folder: Path, host: Host, *, with_password: bool = Fal
 
 def certificates(folder: Path, hosts: Mapping[str, Host]) -> dict[str, list[str]]:
     """The options of mutual TLS for each machine."""
-    certs.main(["init", "--out", str(folder)], standalone_mode=False)
-    for name, host in hosts.items():
-        certs.main(["issue", "--name", name, "--ip", host.address, "--out", str(folder)], standalone_mode=False)
+    with redirect_stdout(io.StringIO()):  # It says what it wrote.
+        certs.main(["init", "--out", str(folder)], standalone_mode=False)
+        for name, host in hosts.items():
+            certs.main(["issue", "--name", name, "--ip", host.address, "--out", str(folder)], standalone_mode=False)
     files = {"--tls-ca": "ca.crt", "--tls-cert": "{name}.crt", "--tls-key": "{name}.key"}
     return {
         name: [part for option, file in files.items() for part in (option, str(folder / file.format(name=name)))]
