@@ -27,8 +27,10 @@ LINES = {
     "dataplane": "bytes out, hot and cold, beside nginx and Go's net/http",
     "consent": "what a consent of upstream costs that is remembered, beside not asking",
     "gossip": "index and replication, in simulation at 1,000 and 3,000 members",
+    "node": "memory and idle processor time of a node that knows 3,000 members",
     "swarm": "the flash crowd, in simulation at 100 to 3,000 nodes",
     "containerd": "a warm pull through peerd beside one from the registry",
+    "flashcrowd": "eight real nodes that want one image at the same moment",
 }
 SECONDS_MAX = 600
 

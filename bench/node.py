@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=1000, help="of each member")
     parser.add_argument("--chunks", type=int, default=20_000, help="of 1 MiB in the cache")
     parser.add_argument("--seconds", type=float, default=30.0, help="of idleness, and of transfers")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds until the news of so many filters is old")
     parser.add_argument("--serve", metavar="FOLDER", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -66,6 +67,7 @@ def main() -> int:
         command = [sys.executable, "-m", "bench.node", "--serve", folder, "--port", str(port), *size]
         with running(command, port) as node:
             wait_until_known(port)
+            time.sleep(arguments.settle)
             began, before = time.monotonic(), cpu_seconds(node)
             time.sleep(arguments.seconds)
             idle = (cpu_seconds(node) - before) / (time.monotonic() - began) * 100

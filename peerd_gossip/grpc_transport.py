@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import grpc
 import grpc.aio
 
 from peerd_gossip._tasks import OwnedTasks, owned_tasks
+from peerd_gossip.channels import Channels
 from peerd_gossip.errors import GossipUnavailable, MessageRefused, PeerUnavailable
 from peerd_gossip.link import Link
 from peerd_gossip.member import Member, MemberId
@@ -36,7 +36,7 @@ from peerd_gossip.messages import (
     encode_greeting,
     encode_roster,
 )
-from peerd_gossip.tls import TlsFiles, client_credentials, is_named, server_credentials, tls_name
+from peerd_gossip.tls import TlsFiles, is_named, server_credentials, tls_name
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,6 @@ EXCHANGE = f"/{SERVICE}/Exchange"
 GREET = f"/{SERVICE}/Greet"
 HELLO_S = 5.0
 REOPEN_S = 1.0
-CHANNEL_AGE_S_MAX = 600.0  # so that new certificates are taken up
-CHANNELS_MAX = 1024
 CALLS_MAX = 1024  # at once, at the door
 LINK_IDLE_S = 60.0
 STOP_S = 0.5
@@ -59,13 +57,6 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.enable_http_proxy", 0),  # members are never reached through a proxy
-]
-_CLIENT_OPTIONS = [
-    *_OPTIONS,
-    ("grpc.use_local_subchannel_pool", 1),  # credentials are this channel's own
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
 ]
 _SERVER_OPTIONS = [
     *_OPTIONS,
@@ -116,8 +107,8 @@ class GrpcTransport:
         self._serving: set[Link] = set()  # conversations that were opened by others
         self._clients: dict[MemberId, asyncio.Task[None]] = {}  # conversations that were opened here
         self._shut_until: dict[MemberId, float] = {}  # a conversation failed: it is not opened again before
-        self._channels: OrderedDict[tuple[str, str | None], tuple[grpc.aio.Channel, float]] = OrderedDict()
-        self._retired: list[grpc.aio.Channel] = []
+        self._channels = Channels(tls, _OPTIONS)
+        self._door_is_shut = asyncio.Event()
         self._encoded: tuple[Message | None, bytes] = (None, b"")
 
     @asynccontextmanager
@@ -143,8 +134,7 @@ class GrpcTransport:
                         link.close()
         finally:
             await server.stop(grace=STOP_S)  # conversations have been ended above: nothing is left to wait for
-            for channel in [*self._retired, *(channel for channel, _ in self._channels.values())]:
-                await channel.close()
+            await self._channels.close()
 
     def send(self, member: Member, message: Message) -> bool:
         """Queue a message; False when it was dropped, because the member is too far behind or did not answer just now."""
@@ -177,8 +167,9 @@ class GrpcTransport:
             raise GossipUnavailable("nobody can be greeted before the gossip door is open")
         greeting = encode_greeting(Greeting(self._me, leaving))
         try:
-            answer = await self._channel(address, name).unary_unary(GREET)(greeting, timeout=timeout_s)
+            answer = await self._channels.to(address, name).unary_unary(GREET)(greeting, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
+            self._failed(address, name, error)
             raise PeerUnavailable(f"{name or 'a node'} at {address}: {error.code().name}, {error.details()}") from error
         except GossipUnavailable as error:  # our certificates are just being replaced
             raise PeerUnavailable(f"{name or 'a node'} at {address} can not be asked: {error}") from error
@@ -196,7 +187,7 @@ class GrpcTransport:
         return link
 
     async def _converse(self, member: Member, link: Link) -> None:
-        call = self._channel(member.gossip_addr, member.name).stream_stream(EXCHANGE)()
+        call = self._channels.to(member.gossip_addr, member.name).stream_stream(EXCHANGE)()
         try:
             await call.write(self._hello)
             async with asyncio.timeout(HELLO_S):
@@ -207,6 +198,7 @@ class GrpcTransport:
                 log.info("at %s is not %s in its life %d any more", member.gossip_addr, member.name, member.life)
         except (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError) as error:
             log.debug("no conversation with %s: %r", member.name, error)
+            self._failed(member.gossip_addr, member.name, error)
         except MessageRefused as refusal:
             self.counters.refuse(refusal.reason)
         except Exception:  # a fault of ours must not end the conversations with all others
@@ -221,35 +213,22 @@ class GrpcTransport:
         if self._links.get(member) is link:
             del self._links[member]
 
-    def _channel(self, address: str, name: str | None) -> grpc.aio.Channel:
-        kept = self._channels.get((address, name))
-        if kept is not None:
-            self._channels.move_to_end((address, name))
-            return kept[0]
-        if self._tls is None:
-            channel = grpc.aio.insecure_channel(address, options=_CLIENT_OPTIONS)
-        else:
-            meant = [("grpc.ssl_target_name_override", tls_name(name))] if name is not None else []
-            channel = grpc.aio.secure_channel(
-                address, client_credentials(self._tls), options=[*_CLIENT_OPTIONS, *meant]
-            )
-        self._channels[(address, name)] = (channel, time.monotonic())
-        if len(self._channels) > CHANNELS_MAX:
-            self._retired.append(self._channels.popitem(last=False)[1][0])
-        return channel
+    def _failed(self, address: str, name: str | None, error: Exception) -> None:
+        if self._channels.failed(address, name, error):
+            self._door_is_shut.set()
 
     async def _sweep(self) -> None:
-        """Close channels that nobody needs, and those with certificates of long ago; both are opened anew on need."""
+        """Close channels that nobody needs; they are opened anew on need."""
         while True:
-            await asyncio.sleep(SWEEP_S)
+            self._door_is_shut.clear()
+            try:
+                async with asyncio.timeout(SWEEP_S):
+                    await self._door_is_shut.wait()
+            except TimeoutError:
+                pass
             now = time.monotonic()
-            for key, (channel, opened) in list(self._channels.items()):
-                if now - opened > CHANNEL_AGE_S_MAX:
-                    del self._channels[key]
-                    self._retired.append(channel)
             self._shut_until = {member: until for member, until in self._shut_until.items() if until > now}
-            while self._retired:
-                await self._retired.pop().close()
+            await self._channels.sweep()
 
     # The side that is asked
 
