@@ -41,14 +41,19 @@ HOMES_MAX = 3
 """How many homes may fail before this node goes upstream by itself."""
 
 ROUND_SECONDS = 0.02
-"""The moment after which a round begins again for a chunk that a client waits for; doubled up to ROUND_SECONDS_MAX."""
+"""The moment after which a round begins again for a chunk that a client waits for; doubled up to one of the next two."""
 
-ROUND_SECONDS_MAX = 0.4
-ROUNDS_MAX = 40
-"""After so many rounds without a chunk this node goes upstream by itself (about 15 s; a home that fetches says so)."""
+BUSY_ROUND_SECONDS_MAX = 0.08
+"""Where somebody has the chunk: places are free again within the time of a few chunks."""
 
-COMING_ROUNDS_MAX = 12
-"""After so many rounds (about 3 s) whoever still says that the chunk is coming is taken for failed, and the next gets leave."""
+COMING_ROUND_SECONDS_MAX = 0.4
+"""Where nobody has it yet: a thousand may be asking the one that fetches it."""
+
+PATIENCE_SECONDS = 15.0
+"""After so long without a chunk, and without word that it gets on, this node goes upstream by itself."""
+
+COMING_PATIENCE_SECONDS = 3.0
+"""Whoever says for so long that the chunk is coming, and does not get on, is taken for failed: the next gets leave."""
 
 COMING_SECONDS = 0.3
 """How long a member keeps an asker waiting before it says that the chunk is coming: less than what is taken for a stall."""
@@ -171,6 +176,9 @@ class Question:
     _homes_failed: int = 0
     _hedged: set[str] = field(default_factory=set)
     _rounds: int = 0
+    _paused: float = 0.0
+    _got_on_at: float = 0.0
+    _most_received: int = 0
     # Of this round:
     _asked: dict[str, Role] = field(default_factory=dict)
     _stages: list[_Stage] = field(default_factory=list)
@@ -188,7 +196,8 @@ class Question:
                 return step
             # Whoever says that it comes may itself be waiting for this node, where it is this node's turn.
             own_turn = self.upstream_allowed and self._turn() is None
-            if not (self._is_held or (self._is_coming and not own_turn)) or self._rounds >= ROUNDS_MAX:
+            waited = self._paused - self._got_on_at
+            if not (self._is_held or (self._is_coming and not own_turn)) or waited >= PATIENCE_SECONDS:
                 return AskUpstream()
             if not self.awaited() and not self._leave_of:
                 return PutBack()
@@ -205,8 +214,8 @@ class Question:
                 return member
         return None
 
-    def answered(self, member: str, answer: Answer, alternates: Sequence[str] = ()) -> None:
-        """A member did not give the chunk."""
+    def answered(self, member: str, answer: Answer, alternates: Sequence[str] = (), received: int = 0) -> None:
+        """A member did not give the chunk. With COMING, `received` grows as long as the member gets on."""
         match answer:
             case Answer.LEASE:
                 self._leave_of.add(member)
@@ -220,7 +229,9 @@ class Question:
                 self._alternates = list(alternates)
             case Answer.COMING:
                 self._is_coming = True
-                if self._rounds >= COMING_ROUNDS_MAX:
+                if received > self._most_received:
+                    self._most_received, self._got_on_at = received, self._paused
+                elif self._paused - self._got_on_at >= COMING_PATIENCE_SECONDS:
                     self.failed(member)
             case Answer.LACKS if self._asked.get(member) is Role.HOLDER and not self._is_lessee(member):
                 pass  # It may have it by the next round.
@@ -238,7 +249,9 @@ class Question:
             self._homes_failed += self._asked.get(member) is Role.HOME
 
     def _begin_round(self) -> None:
-        self._pause = min(ROUND_SECONDS * 2**self._rounds, ROUND_SECONDS_MAX)
+        pause_max = BUSY_ROUND_SECONDS_MAX if self._is_held else COMING_ROUND_SECONDS_MAX
+        self._pause = min(ROUND_SECONDS * 2 ** min(self._rounds, 10), pause_max)
+        self._paused += self._pause
         self._rounds += 1
         self._asked.clear()
         self._stages.clear()

@@ -27,6 +27,7 @@ from app.content.resolver import Resolver
 from app.content.source import Content, SourceKind, Stat
 from app.content.threads import Threads
 from app.observability.metrics import Metrics
+from app.server.sendfile import BodyBrokenOff
 from app.server.slices import offers_zerocopy, send_slice
 from app.swarm import protocol
 from app.swarm.admission import SENDING_AT_ONCE, Admission
@@ -205,13 +206,15 @@ class PeerDoor:
             "Content-Range": f"bytes {span.start}-{span.stop - 1}/{entry.meta.size}",
             "Content-Digest": protocol.content_digest(checksum),
             protocol.CHUNKS_HEADER: write_bits(entry.bits, entry.meta.chunks, chunks.start),
+            protocol.UPLOADS_HEADER: str(self._admission.under_way),
         }
         return _ChunkAnswer(self, entry, chunks, part, headers, asker)
 
-    @staticmethod
-    def _decline(status: int, entry: Entry | None, start: int, alternates: Sequence[str] = ()) -> Response:
-        headers = {}
+    def _decline(self, status: int, entry: Entry | None, start: int, alternates: Sequence[str] = ()) -> Response:
+        headers = {protocol.UPLOADS_HEADER: str(self._admission.under_way)}
         if entry is not None:
+            if status == 202:
+                headers[protocol.RECEIVED_HEADER] = str(self._flights.progress(entry))
             chunk = start // entry.meta.chunk_size
             headers[protocol.CHUNKS_HEADER] = write_bits(entry.bits, entry.meta.chunks, chunk)
         if alternates:
@@ -221,12 +224,19 @@ class PeerDoor:
     async def send(self, answer: "_ChunkAnswer", scope: Any, send: Any) -> None:
         """Send a chunk that was admitted, when its turn has come."""
         entry, chunks, part = answer.entry, answer.chunks, answer.part
+
+        async def send_in_time(message: Any) -> None:
+            async with asyncio.timeout(TAKE_SECONDS):
+                await send(message)
+
         try:
             async with self._sending:
                 with entry.pinned(chunks.start, chunks.stop):
-                    await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
-                    await send_slice(part, send, zerocopy=offers_zerocopy(scope))
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    await send_in_time({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
+                    await send_slice(part, send_in_time, zerocopy=offers_zerocopy(scope))
+                await send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError as error:
+            raise BodyBrokenOff(f"{answer.asker} takes no byte of chunk {chunks.start} of {entry.meta.key}") from error
         finally:
             self._admission.ended()
         self._admission.gave(protocol.common_name(entry.meta.key.text), chunks.start, answer.asker)

@@ -17,11 +17,11 @@ STALL_SECONDS = 1.0
 """A member that sends no byte for so long is left for another."""
 
 SLOW_SECONDS_MIN = 0.2
-SLOW_TIMES = 4
+SLOW_TIMES = 3
 """A request that takes so many times as long as usual, and more than SLOW_SECONDS_MIN, is hedged."""
 
-HEDGES_MAX = 2
-"""How many others are asked beside one that is slow, one after the other."""
+HEDGES_MAX = 6
+"""How many others are asked beside one that is slow, one after the other: each may be busy."""
 
 
 class Verdict(Enum):

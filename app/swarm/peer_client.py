@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -45,20 +46,35 @@ PIECE_BYTES = 64 << 10
 _ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 423: Answer.TAKEN, 503: Answer.BUSY}
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a member says of itself with each answer; None and 0 where it does not.
+
+    Attributes:
+        chunks: which chunks of the content it has.
+        uploads: how many chunks it is sending, or is about to.
+        received: how many bytes of the content it has, where it is fetching the chunk.
+    """
+
+    chunks: int | None
+    uploads: int | None
+    received: int
+
+
 class Declined(SourceUnavailable):
     """The member answered, and not with the chunk.
 
     Attributes:
         answer: what it said instead.
         alternates: members that a busy one named.
-        chunks: which chunks of the content it has, as it said; None where it did not.
+        told: what it said of itself.
     """
 
-    def __init__(self, answer: Answer, alternates: Sequence[str], chunks: int | None) -> None:
+    def __init__(self, answer: Answer, alternates: Sequence[str], told: Told) -> None:
         super().__init__(f"answered that it is {answer.value}")
         self.answer = answer
         self.alternates = alternates
-        self.chunks = chunks
+        self.told = told
 
 
 class PeerClient:
@@ -105,12 +121,12 @@ class PeerClient:
         span: ByteRange,
         sink: Sink,
         lease_without: frozenset[str] | None = None,
-    ) -> int | None:
+    ) -> Told:
         """Put `span`, the end of `chunk` or all of it, into `sink`; of the chunk's home with `lease_without`.
 
         The whole chunk is asked for even where its beginning is here already, because its checksum is over the whole.
 
-        Returns which chunks the member has, as it said. Raises Declined, SourceError, and what the sink raises.
+        Returns what the member said of itself. Raises Declined, SourceError, and what the sink raises.
         """
         headers = {"Range": f"bytes={chunk.start}-{chunk.stop - 1}"}
         path, method, body = protocol.content_path(key), "GET", None
@@ -134,7 +150,7 @@ class PeerClient:
                 if skip < len(piece):
                     sink.write(memoryview(piece)[skip:])
                 position += len(piece)
-            return _chunks(response)
+            return _told(response)
 
     @contextmanager
     def _response(
@@ -167,7 +183,7 @@ class PeerClient:
                     response.release_conn()
                     alternates = response.headers.get(protocol.ALTERNATES_HEADER, "")
                     raise Declined(
-                        _ANSWERS[response.status], alternates.split(",") if alternates else (), _chunks(response)
+                        _ANSWERS[response.status], alternates.split(",") if alternates else (), _told(response)
                     )
                 if response.status not in (200, 206):
                     raise SourceLied(f"answered {response.status}")
@@ -218,12 +234,20 @@ class PeerClient:
         )
 
 
-def _chunks(response: urllib3.BaseHTTPResponse) -> int | None:
-    """Which chunks the member has; a header that can not be read is as good as none."""
+def _told(response: urllib3.BaseHTTPResponse) -> Told:
+    """What the member says of itself; a header that can not be read is as good as none."""
     try:
-        return read_bits(response.headers[protocol.CHUNKS_HEADER])
+        chunks = read_bits(response.headers[protocol.CHUNKS_HEADER])
     except (KeyError, ValueError):
-        return None
+        chunks = None
+    uploads, received = (
+        _count(response.headers.get(name)) for name in (protocol.UPLOADS_HEADER, protocol.RECEIVED_HEADER)
+    )
+    return Told(chunks, uploads, received or 0)
+
+
+def _count(header: str | None) -> int | None:
+    return int(header) if header is not None and header.isdecimal() and len(header) < 20 else None
 
 
 def _document(response: urllib3.BaseHTTPResponse, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:

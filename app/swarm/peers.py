@@ -22,7 +22,7 @@ from app.observability.metrics import Metrics
 from app.swarm import protocol
 from app.swarm.asking import Answer
 from app.swarm.knowledge import Knowledge
-from app.swarm.peer_client import Declined, PeerClient
+from app.swarm.peer_client import Declined, PeerClient, Told
 from app.swarm.race import ChunkRequest, Lane, Race
 from app.swarm.ranking import Conduct
 from peerd_gossip import Member, MemberState, key_hash
@@ -81,12 +81,11 @@ class Peers:
         member, content = request.member, request.content
         with self._judging(member, content):
             try:
-                chunks = await asyncio.get_running_loop().run_in_executor(
+                told = await asyncio.get_running_loop().run_in_executor(
                     self._executor, self._get_chunk, request, span, lane
                 )
             except Declined as declined:
-                if declined.chunks is not None:
-                    self.knowledge.learn(content, member.name, declined.chunks)
+                self._learn(request, declined.told)
                 raise
             except SourceError:
                 self.knowledge.forget(content, member.name)
@@ -96,10 +95,15 @@ class Peers:
                     self._metrics.cross_zone_bytes.labels("received").inc(lane.received)
         if request.lease_without is None:  # A home may have had to wait for others.
             self.conduct.sent(member, len(request.chunk), time.perf_counter() - lane.began)
-        if chunks is not None:
-            self.knowledge.learn(content, member.name, chunks)
+        self._learn(request, told)
 
-    def _get_chunk(self, request: ChunkRequest, span: ByteRange, lane: Lane) -> int | None:
+    def _learn(self, request: ChunkRequest, told: Told) -> None:
+        if told.chunks is not None:
+            self.knowledge.learn(request.content, request.member.name, told.chunks)
+        if told.uploads is not None:
+            self.conduct.has_to_do(request.member, told.uploads)
+
+    def _get_chunk(self, request: ChunkRequest, span: ByteRange, lane: Lane) -> Told:
         """In a thread, when there is one: that it had to wait for one is no member's fault."""
         lane.begin()
         return self._client.get_chunk(request.member, request.key, request.chunk, span, lane, request.lease_without)
@@ -169,7 +173,7 @@ class Peers:
             self.conduct.served(member)
         except Declined as declined:
             self.conduct.served(member)
-            if declined.answer is Answer.LACKS and declined.chunks is None:  # Else its bit field says what it has.
+            if declined.answer is Answer.LACKS and declined.told.chunks is None:  # Else its bit field says what it has.
                 self.conduct.denied(member, what)
                 self._metrics.false_positives.inc()
             raise
@@ -187,8 +191,8 @@ class Peers:
 class PeerOffer:
     """One member that may have one chunk, or the chunk's home, asked for leave.
 
-    `another` names a member that may be asked beside this one. After a failed `fetch`, `answer` and `alternates` tell what it said;
-    `arrived` tells that it sent all.
+    `another` names a member that may be asked beside this one. After a failed `fetch`, `answer`, `alternates` and `received` tell what
+    it said; `arrived` tells that it sent all.
     """
 
     peers: Peers
@@ -197,6 +201,7 @@ class PeerOffer:
     delay: float = 0.0
     answer: Answer = Answer.FAILED
     alternates: Sequence[str] = field(default=())
+    received: int = 0
     arrived: bool = False
 
     @property
@@ -223,6 +228,6 @@ class PeerOffer:
         try:
             await self.peers.fetch(self, span, sink)
         except Declined as declined:
-            self.answer, self.alternates = declined.answer, declined.alternates
+            self.answer, self.alternates, self.received = declined.answer, declined.alternates, declined.told.received
             raise
         self.arrived = True

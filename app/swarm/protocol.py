@@ -13,12 +13,13 @@ A chunk is answered with 206, its bytes and their `Content-Digest` (RFC 9530); e
 
     404   does not have it after all
     503   has it and is busy; `X-MS-Peerd-Alternates` names members that lately got it
-    202   is fetching it; ask again
+    202   is fetching it; ask again; `X-MS-Peerd-Received`, how many bytes of the content it has by now, tells whether it gets on
     409   of a home: the asker has leave to go one step further, to the home of all or to upstream; an alternate named with it has
           leave in another zone, and is asked before upstream
     423   of a home: somebody else has leave; the alternate
 
-and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`), if any. No request
+and each of these with `X-MS-Peerd-Chunks`, which chunks of the content the member has (`knowledge.write_bits`), if any, and with
+`X-MS-Peerd-Uploads`, how many chunks it is sending, or is about to. No request
 for a chunk makes a member ask another one, so none can loop; a question for what a name stands for does, and says how far it may
 still travel. Whoever opens this door has shown a certificate of the cluster, or all doors are on loopback (`--insecure-peers`). A
 client's credential never travels; a signature inside a URL does, with a question for its name, in memory only.
@@ -37,6 +38,8 @@ FROM_PEER_HEADER = "X-MS-Peerd-RequestFromPeer"
 NODE_HEADER = "X-MS-Peerd-Node"
 CHUNKS_HEADER = "X-MS-Peerd-Chunks"
 ALTERNATES_HEADER = "X-MS-Peerd-Alternates"
+UPLOADS_HEADER = "X-MS-Peerd-Uploads"
+RECEIVED_HEADER = "X-MS-Peerd-Received"
 
 CHUNK_SIZE_MAX = 64 << 20
 """Bytes that one request may ask for."""

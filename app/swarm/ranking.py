@@ -1,7 +1,8 @@
 """The order in which members are asked for a chunk, and what is remembered of their conduct. Pure.
 
-Same zone first; of those, who is not known to be slow; then those that serve us least right now, so that a node spreads its
-questions; what is equal is decided by chance, so that nodes spread over members. Who failed is not asked for a while.
+Same zone first; of those, who is not known to be slow; then those that have least to do, by what they said a moment ago and by what
+this node has asked of them since; what is equal is decided by chance, so that nodes spread over members. Who failed is not asked for
+a while.
 """
 
 import random
@@ -28,6 +29,13 @@ SLOW_SHARE = 0.4
 SPEED_SECONDS = 30.0
 """How long a member's speed is believed."""
 
+LOAD_SECONDS = 0.2
+"""How long it takes until what a member said of its load counts for nothing."""
+
+OWN_WEIGHT = 2
+"""What a request of this node's own counts: the member did not know of it when it said what it has to do."""
+
+LOADS_KEPT_MAX = 1024
 FAILED_KEPT_MAX = 256
 SPEEDS_KEPT_MAX = 1024
 
@@ -44,6 +52,12 @@ class _Speed:
     believed_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Load:
+    uploads: int
+    said_at: float
+
+
 class Conduct:
     """What one node remembers of the members that it asked. Forgiven with time."""
 
@@ -55,6 +69,8 @@ class Conduct:
         self._denials: dict[tuple[str, Hashable], float] = {}
         self._speeds: dict[str, _Speed] = {}
         self._usual_speed = 0.0
+        self._loads: dict[str, _Load] = {}
+        self._usual_load = 0.0
 
     def order(self, members: Iterable[Member], what: Hashable, *, zone: str, across: bool = True) -> list[Member]:
         """The best of `members` to ask for `what`, best first; those of other zones come last, or not at all."""
@@ -85,6 +101,14 @@ class Conduct:
     def served(self, member: Member) -> None:
         """It gave what it was asked for, or said honestly that it does not."""
         self._failures.pop(member.name, None)
+
+    def has_to_do(self, member: Member, uploads: int) -> None:
+        """It said how many chunks it is sending, or is about to."""
+        self._usual_load += (uploads - self._usual_load) / 32
+        self._loads.pop(member.name, None)
+        self._loads[member.name] = _Load(uploads, self._clock())
+        if len(self._loads) > LOADS_KEPT_MAX:
+            del self._loads[next(iter(self._loads))]
 
     def sent(self, member: Member, size: int, seconds: float) -> None:
         """It sent `size` bytes in so many seconds."""
@@ -149,8 +173,17 @@ class Conduct:
             return members
         return sorted(members, key=self._cost)
 
-    def _cost(self, member: Member) -> tuple[bool, int, float]:
-        return self._is_slow(member.name), self._under_way.get(member.name, 0), self._rng.random()
+    def _cost(self, member: Member) -> tuple[bool, float, float]:
+        return self._is_slow(member.name), self._load(member.name), self._rng.random()
+
+    def _load(self, name: str) -> float:
+        """What was asked of it from here, and what it said itself, which counts less the older it is."""
+        load = self._usual_load
+        if (said := self._loads.get(name)) is not None:
+            age = self._clock() - said.said_at
+            if age < LOAD_SECONDS:
+                load += (said.uploads - load) * (1 - age / LOAD_SECONDS)
+        return load + OWN_WEIGHT * self._under_way.get(name, 0)
 
     def _is_slow(self, name: str) -> bool:
         known = self._speeds.get(name)

@@ -76,7 +76,7 @@ class Swarm:
             yield offer
             if offer.arrived:  # And yet another is asked: what it sent was not what the chunk must be.
                 self._peers.lied(offer.request)
-            question.answered(step.member, offer.answer, offer.alternates)
+            question.answered(step.member, offer.answer, offer.alternates, offer.received)
         yield from self._upstream.offers(content, chunk)
 
     def _offer(self, content: Content, step: Ask, around: "_Around", question: Question) -> PeerOffer | None:

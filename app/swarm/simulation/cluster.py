@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from app.swarm.home import Rendezvous, Roster, chunk_hash
 from app.swarm.simulation.events import Events
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, SimulatedContent, Upstream
+from app.swarm.simulation.network import (
+    CHUNK_SIZE_BYTES,
+    NODE_BYTES_PER_S,
+    UPSTREAM_BYTES_PER_S,
+    SimulatedContent,
+    Upstream,
+)
 from app.swarm.simulation.node import Node
 from peerd_gossip import Member
 
@@ -41,9 +47,17 @@ class Pull:
 class Cluster:
     """See `Around`. Everything is drawn from `seed`."""
 
-    def __init__(self, count: int, *, seed: int, zones: int = 1, slow: int = 0) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int,
+        zones: int = 1,
+        slow: int = 0,
+        upstream_bytes_per_s: float = UPSTREAM_BYTES_PER_S,
+    ) -> None:
         self.events = Events()
-        self.upstream = Upstream(self.events)
+        self.upstream = Upstream(self.events, upstream_bytes_per_s)
         self.rng = random.Random(seed)
         self.pulls: list[Pull] = []
         self.requests = self.hedges = 0

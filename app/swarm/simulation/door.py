@@ -1,6 +1,6 @@
 """The answering side of a simulated node: what `app/swarm/door.py` is on a real one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from app.swarm.admission import SENDING_AT_ONCE, Admission
@@ -8,7 +8,7 @@ from app.swarm.asking import Answer, Role
 from app.swarm.door import TAKE_SECONDS
 from app.swarm.leases import Leases, Leave, Taken
 from app.swarm.simulation.events import Events
-from app.swarm.simulation.flight import Holding, Request
+from app.swarm.simulation.flight import Holding, Request, Told
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Transfer, Uplink
 from peerd_gossip import Member
 
@@ -19,9 +19,17 @@ UPLOADS_MAX = 16
 class Door:
     """What one node answers others."""
 
-    def __init__(self, member: Member, holdings: Mapping[str, Holding], events: Events, bytes_per_s: float) -> None:
+    def __init__(
+        self,
+        member: Member,
+        holdings: Mapping[str, Holding],
+        events: Events,
+        bytes_per_s: float,
+        progress: Callable[[Holding], int],
+    ) -> None:
         self._member = member
         self._holdings = holdings
+        self._progress = progress
         self._events = events
         self._up = Uplink(events, bytes_per_s, at_once=SENDING_AT_ONCE, patience_seconds=TAKE_SECONDS)
         self._admission = Admission(uploads_max=UPLOADS_MAX, rate_max=None, clock=events.clock)
@@ -39,7 +47,7 @@ class Door:
         if holding is not None and holding.bits >> chunk & 1:
             self._give(request, holding)
         elif holding is not None and holding.pending >> chunk & 1:
-            self._answer(request, Answer.COMING, bits=bits)
+            self._answer(request, Answer.COMING, bits=bits, received=self._progress(holding))
         elif request.role is Role.HOLDER:
             self._answer(request, Answer.LACKS, bits=bits)
         else:
@@ -62,7 +70,7 @@ class Door:
             if request.transfer is not None:
                 self._up.give_up(request.transfer)
             if not without_power:
-                self._events.after(LATENCY_SECONDS, request.asker.hear, request, Answer.FAILED, (), None)
+                self._events.after(LATENCY_SECONDS, request.asker.hear, request, Answer.FAILED)
 
     def _lease(self, request: Request, bits: int | None) -> None:
         """This node is the chunk's home, and does not have it."""
@@ -75,9 +83,15 @@ class Door:
                 self._answer(request, Answer.LEASE, [ahead] if ahead else [], bits)
 
     def _answer(
-        self, request: Request, answer: Answer, alternates: Sequence[str] = (), bits: int | None = None
+        self,
+        request: Request,
+        answer: Answer,
+        alternates: Sequence[str] = (),
+        bits: int | None = None,
+        received: int = 0,
     ) -> None:
-        self._events.after(LATENCY_SECONDS, request.asker.hear, request, answer, alternates, bits)
+        told = bits, self._admission.under_way
+        self._events.after(LATENCY_SECONDS, request.asker.hear, request, answer, alternates, told, received)
 
     def _give(self, request: Request, holding: Holding) -> None:
         name, chunk, asker = holding.content.name, request.flight.chunk, request.asker
@@ -85,12 +99,11 @@ class Door:
             alternates = self._admission.alternates(name, chunk, asker.member.name)
             self._answer(request, Answer.BUSY, alternates, holding.bits)
             return
-        request.transfer = Transfer(
-            asker.down, partial(self._given, request, holding.bits), partial(self.forget, request)
-        )
+        told = holding.bits, self._admission.under_way
+        request.transfer = Transfer(asker.down, partial(self._given, request, told), partial(self.forget, request))
         self._up.send(request.transfer)
 
-    def _given(self, request: Request, bits: int) -> None:
+    def _given(self, request: Request, told: Told) -> None:
         self._admission.ended()
         self._admission.gave(request.flight.holding.content.name, request.flight.chunk, request.asker.member.name)
-        request.asker.arrive(request, bits)
+        request.asker.arrive(request, told)

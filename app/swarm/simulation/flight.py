@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 from app.swarm.asking import Answer, Question, Role
 from app.swarm.hedging import Watch
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, PIECES, SimulatedContent, Transfer
+from app.swarm.simulation.network import SimulatedContent, Transfer
 
 if TYPE_CHECKING:
     from app.swarm.simulation.node import Node
+
+
+Told = tuple[int | None, int]
+"""What a member says of itself with each answer: its bit field of the content, and how many chunks it is sending."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,15 @@ class Flight:
     main: "Request | None" = None
     requests: "list[Request]" = field(default_factory=list)
     hedges: int = 0
-    outcome: tuple[str, Answer, Sequence[str]] | None = None
+    outcome: tuple[str, Answer, Sequence[str], int] | None = None
+    from_upstream: Transfer | None = None
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come so far."""
+        if self.from_upstream is not None:
+            return self.from_upstream.received
+        return self.main.received if self.main is not None else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -53,4 +65,4 @@ class Request:
     @property
     def received(self) -> int:
         """Bytes that have come so far."""
-        return 0 if self.transfer is None else (PIECES - self.transfer.left) * (CHUNK_SIZE_BYTES // PIECES)
+        return 0 if self.transfer is None else self.transfer.received

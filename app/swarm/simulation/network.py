@@ -63,6 +63,11 @@ class Transfer:
     begun: bool = False
     given_up: bool = False
 
+    @property
+    def received(self) -> int:
+        """Bytes that have been sent so far."""
+        return (PIECES - self.left) * (CHUNK_SIZE_BYTES // PIECES)
+
 
 class Uplink:
     """What one node, or upstream, sends: `at_once` chunks share the line, the others wait (None: all share)."""
@@ -144,6 +149,7 @@ class Upstream:
     """The registry, and what it was asked for. All that it sends at one time shares its line."""
 
     events: Events
+    bytes_per_s: float = UPSTREAM_BYTES_PER_S
     line: Uplink = field(init=False)
     sent: Counter[tuple[str, int]] = field(default_factory=Counter)
     fetching: dict[tuple[str, int], set[str]] = field(default_factory=dict)
@@ -151,9 +157,9 @@ class Upstream:
     """Chunks that were asked for while another member was being sent them."""
 
     def __post_init__(self) -> None:
-        self.line = Uplink(self.events, UPSTREAM_BYTES_PER_S)
+        self.line = Uplink(self.events, self.bytes_per_s)
 
-    def send(self, content: str, chunk: int, member: str, into: Downlink, arrived: Callable[[], None]) -> None:
+    def send(self, content: str, chunk: int, member: str, into: Downlink, arrived: Callable[[], None]) -> Transfer:
         """Send a chunk to its member."""
         key = content, chunk
         self.sent[key] += 1
@@ -163,6 +169,7 @@ class Upstream:
         asking.add(member)
         transfer = Transfer(into, arrived, lambda: self.line.give_up(transfer))
         self.events.after(LATENCY_SECONDS, self.line.send, transfer)
+        return transfer
 
     def ended(self, content: str, chunk: int, member: str) -> None:
         """The member has it, or died."""

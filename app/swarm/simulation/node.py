@@ -19,7 +19,7 @@ from app.swarm.knowledge import Knowledge
 from app.swarm.ranking import Conduct
 from app.swarm.simulation.around import Around
 from app.swarm.simulation.door import Door
-from app.swarm.simulation.flight import Flight, Holding, Request
+from app.swarm.simulation.flight import Flight, Holding, Request, Told
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Downlink, SimulatedContent
 from peerd_gossip import Member
 
@@ -47,7 +47,7 @@ class Node:
         self.knowledge = Knowledge(rng)
         self.conduct = Conduct(cluster.events.clock, rng)
         self.roster = Roster(member, members)
-        self.door = Door(member, self.holdings, cluster.events, bytes_per_s)
+        self.door = Door(member, self.holdings, cluster.events, bytes_per_s, self._progress)
         self._cluster = cluster
         self._events = cluster.events
         self._rng = rng
@@ -142,7 +142,7 @@ class Node:
             self._events.after(step.delay, self._ask, flight, step)
         else:
             name = flight.holding.content.name
-            self._cluster.upstream.send(
+            flight.from_upstream = self._cluster.upstream.send(
                 name, flight.chunk, self.member.name, self.down, partial(self._from_upstream, flight)
             )
 
@@ -171,6 +171,11 @@ class Node:
         for waiter in flight.waiters:
             waiter(landed)
 
+    def _progress(self, holding: Holding) -> int:
+        """A number of bytes that grows as long as anything of a content comes in."""
+        under_way = sum(flight.received for flight in self._flights.values() if flight.holding is holding)
+        return holding.bits.bit_count() * CHUNK_SIZE_BYTES + under_way
+
     # Asking other members
 
     def _ask(self, flight: Flight, step: Ask) -> None:
@@ -190,16 +195,18 @@ class Node:
         return request
 
     def _look(self, request: Request) -> None:
-        """See `peers.Peers.fetch`, which does the same."""
-        if request.done or not self.alive:
-            return
-        flight, server = request.flight, request.server
+        """See `race.Race`, which does the same."""
+        if not request.done and self.alive:
+            self._judge(request)
+            self._events.after(LOOK_SECONDS, self._look, request)
+
+    def _judge(self, request: Request) -> None:
+        flight = request.flight
         match request.watch.look(request.received, self._events.now):
             case Verdict.STALLED:
-                self.hear(request, Answer.FAILED, (), None)
-                return
+                self.hear(request, Answer.FAILED)
             case Verdict.SLOW:
-                self.conduct.lags(server.member, request.received, request.watch.waited)
+                self.conduct.lags(request.server.member, request.received, request.watch.waited)
                 if request is flight.main and flight.hedges < HEDGES_MAX and len(flight.requests) == 1:
                     other = flight.question.hedge() if flight.question is not None else None
                     if other is not None:
@@ -208,26 +215,36 @@ class Node:
                         self._request(flight, other, Role.HOLDER)
             case Verdict.GOING:
                 pass
-        self._events.after(LOOK_SECONDS, self._look, request)
 
-    def hear(self, request: Request, answer: Answer, alternates: Sequence[str], bits: int | None) -> None:
+    def hear(
+        self,
+        request: Request,
+        answer: Answer,
+        alternates: Sequence[str] = (),
+        told: Told | None = None,
+        received: int = 0,
+    ) -> None:
         """The server answered, and not with the chunk; or failed."""
         if request.done:
             return
         self._is_over(request)
         member, flight = request.server.member, request.flight
         name = flight.holding.content.name
-        if answer is Answer.FAILED:
+        if told is None:
             self.conduct.failed(member)
             self.knowledge.forget(name, member.name)
         else:
+            bits, uploads = told
             self.conduct.served(member)
+            self.conduct.has_to_do(member, uploads)
             if bits is not None:
                 self.knowledge.learn(name, member.name, bits)
             elif answer is Answer.LACKS:
                 self.conduct.denied(member, name)
         if request is flight.main:
-            flight.outcome = member.name, answer, alternates
+            flight.outcome = member.name, answer, alternates, received
+        elif flight.main is not None and not flight.main.done:
+            self._judge(flight.main)
         if not flight.requests and flight.outcome is not None and flight.question is not None:
             outcome, flight.outcome = flight.outcome, None
             flight.question.answered(*outcome)
@@ -240,7 +257,7 @@ class Node:
         request.server.door.forget(request)
         self.conduct.end(request.server.member)
 
-    def arrive(self, request: Request, bits: int) -> None:
+    def arrive(self, request: Request, told: Told) -> None:
         """The chunk is here."""
         if request.done or not self.alive:
             return
@@ -249,7 +266,9 @@ class Node:
         self.conduct.served(server.member)
         if request.role is Role.HOLDER:
             self.conduct.sent(server.member, CHUNK_SIZE_BYTES, self._events.now - request.sent_at)
-        self.knowledge.learn(flight.holding.content.name, server.member.name, bits)
+        bits, uploads = told
+        self.conduct.has_to_do(server.member, uploads)
+        self.knowledge.learn(flight.holding.content.name, server.member.name, bits or 0)
         self._cluster.carried(server.member, self.member)
         for slower in tuple(flight.requests):
             self._is_over(slower)
@@ -260,7 +279,7 @@ class Node:
         if self.alive:
             self.door.receive(request)
         elif not self.without_power:  # Its machine says that nobody listens.
-            self._events.after(LATENCY_SECONDS, request.asker.hear, request, Answer.FAILED, (), None)
+            self._events.after(LATENCY_SECONDS, request.asker.hear, request, Answer.FAILED)
 
     # Death
 

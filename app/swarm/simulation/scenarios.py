@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from app.swarm.simulation.cluster import Cluster, Pull
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, SimulatedContent
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, UPSTREAM_BYTES_PER_S, SimulatedContent
 
 START_WITHIN_SECONDS = 0.1
 CHUNKS = 512
@@ -47,13 +47,14 @@ def flash_crowd(
     slow: int = 0,
     killed: int = 0,
     back_after: float | None = None,
+    upstream_bytes_per_s: float = UPSTREAM_BYTES_PER_S,
 ) -> Outcome:
     """All nodes begin within a tenth of a second to read the same contents, each node all of them.
 
     `slow` nodes have a fifth of the line. `killed` die in the middle, half of them without power, and come back after
     `back_after` seconds, if at all.
     """
-    cluster = Cluster(nodes, seed=seed, zones=zones, slow=slow)
+    cluster = Cluster(nodes, seed=seed, zones=zones, slow=slow, upstream_bytes_per_s=upstream_bytes_per_s)
     wanted = [SimulatedContent(f"content-{number}", chunks // contents) for number in range(contents)]
     cluster.settle(cluster.members)
     for member in cluster.members:
