@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -242,6 +243,17 @@ def hot(folder: Path, stack: ExitStack, rounds: int, seconds: float) -> bool:
     )  # fmt: skip
 
 
+def wait_for_members(door: int, count: int) -> None:
+    """Until a node sees so many alive. Raises TimeoutError after a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"http://127.0.0.1:{door}/api/v1/members") as answer:
+            if sum(member["state"] == "alive" for member in json.load(answer)["members"]) == count:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"{count} members do not find each other")
+
+
 def tls(folder: Path, stack: ExitStack, rounds: int, seconds: float) -> bool:
     """Bytes for other members."""
     make_file(folder / "files" / "blob", SIZE // 2)
@@ -251,18 +263,32 @@ def tls(folder: Path, stack: ExitStack, rounds: int, seconds: float) -> bool:
     for name in ("node", "other"):
         command = [*peerd, "issue", "--name", name, "--ip", "127.0.0.1", "--out", authority]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    store, secure, door, peers = (free_port() for _ in range(4))
+    store, secure, door, peers, gossip = (free_port() for _ in range(5))
     own = f"ssl_certificate {authority}/node.crt; ssl_certificate_key {authority}/node.key;"
     checked = f"ssl_client_certificate {authority}/ca.crt; ssl_verify_client on; ssl_protocols TLSv1.3;"
     config = f"server {{ listen 127.0.0.1:{store}; }} server {{ listen 127.0.0.1:{secure} ssl; {own} {checked} }}"
     nginx = stack.enter_context(running_nginx(folder, store, config))
-    node = stack.enter_context(
-        running_node(
-            folder, door, "--node-name", "node", "--membership", "static", "--peer-addr", f"127.0.0.1:{peers}",
-            "--gossip-addr", f"127.0.0.1:{free_port()}", "--tls-ca", f"{authority}/ca.crt",
-            "--tls-cert", f"{authority}/node.crt", "--tls-key", f"{authority}/node.key",
+
+    def member(name: str, port: int, *options: str) -> subprocess.Popen[bytes]:
+        paper = (
+            "--tls-ca",
+            f"{authority}/ca.crt",
+            "--tls-cert",
+            f"{authority}/{name}.crt",
+            "--tls-key",
+            f"{authority}/{name}.key",
         )
-    )  # fmt: skip
+        return stack.enter_context(
+            running_node(folder / name, port, "--node-name", name, "--membership", "static", *paper, *options)
+        )
+
+    def doors(peer: int, gossiping: int) -> tuple[str, ...]:
+        return "--peer-addr", f"127.0.0.1:{peer}", "--gossip-addr", f"127.0.0.1:{gossiping}"
+
+    node = member("node", door, *doors(peers, gossip))
+    # Only members are answered at the door for peers: the client shows the certificate of this one.
+    member("other", free_port(), *doors(free_port(), free_port()), "--join", f"127.0.0.1:{gossip}")
+    wait_for_members(door, 2)
     read_whole(door, f"/blobs/http://127.0.0.1:{store}/blob")
     with urllib.request.urlopen(f"http://127.0.0.1:{door}/api/v1/contents") as answer:
         [key] = [content["key"] for content in json.load(answer)["contents"]]

@@ -75,6 +75,7 @@ def running_nginx(folder: Path, port: int, servers: str) -> Iterator[subprocess.
 @contextmanager
 def running_node(folder: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A node that is asked at `port`, and may ask upstreams on loopback."""
+    folder.mkdir(parents=True, exist_ok=True)
     own = ["--http-addr", f"127.0.0.1:{port}", "--cache-dir", str(folder / "cache")]
     own += ["--upstream-allow", "127.0.0.1:*", "--log-format", "text", "--log-level", "warning"]
     with running([sys.executable, "-m", "app.cli", "serve", *own, *options], port) as process:

@@ -33,11 +33,11 @@ async def send_slice(part: Slice, send: Send, *, zerocopy: bool) -> None:
         offset += len(data)
 
 
-async def _read(fd: int, count: int, offset: int) -> bytes:
+async def _read(fd: int, count: int, offset: int) -> bytes | memoryview:
     """What is in memory at once; what is not, in a thread, so that a cold disk keeps nobody else waiting."""
     buffer = bytearray(count)
     try:
         got = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
     except OSError:  # EAGAIN: not in memory. EOPNOTSUPP: a file system that can not tell.
         return await asyncio.to_thread(os.pread, fd, count, offset)
-    return bytes(memoryview(buffer)[:got])
+    return memoryview(buffer)[:got]
