@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?= tests
 BENCH ?=
+SOAK ?= tests/containerd/test_rounds.py tests/crash tests/chaos tests/drain tests/leaks tests/swarm/test_simulated_clusters.py
 # Processes that run tests at the same time.
 JOBS ?= 2
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test bench lint generate check-generated lock clean
+.PHONY: help venv demo test soak bench lint generate check-generated lock clean
 
 help:  ## List what can be done
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,18 @@ test:  ## Run everything that CI runs: lint, the check of generated code, all te
 	scripts/test_requirements.sh
 	$(MAKE) lint check-generated
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+
+# What is set in the environment counts instead. docs/build.md tells what each is.
+soak: export PEERD_PULL_ROUNDS ?= 20
+soak: export PEERD_CRASH_ROUNDS ?= 200
+soak: export PEERD_CHAOS_PULLS ?= 100
+soak: export PEERD_CHAOS_READS ?= 1000
+soak: export PEERD_DRAIN_ROUNDS ?= 200
+soak: export PEERD_LEAKS_SECONDS ?= 300
+soak: export PEERD_SWARM_SEEDS ?= $(shell seq -s ' ' 1 25)
+soak: $(VENV)/.installed-dev  ## Run the fault tests with their full counts, within an hour: pulls, crashes, chaos, drain, leaks
+	scripts/test_requirements.sh
+	$(BIN)/python -m pytest --verbose $(SOAK)
 
 bench: $(VENV)/.installed-dev  ## Print the table of measurements
 	$(BIN)/python -m bench $(BENCH)

@@ -5,7 +5,9 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,17 +22,22 @@ from tests.support.wire import Reply
 FILLS = int(os.environ.get("PEERD_CRASH_FILLS") or 100)
 """How many are to be cut short, that is, to leave some of their chunks."""
 
+ROUNDS = int(os.environ.get("PEERD_CRASH_ROUNDS") or 0)
+"""How often the node is killed at least; 200 in the long form."""
+
 FILES = 10
 """Filled at once, until a crash."""
 
 FILE_BYTES = (6 << 20) + 12_345
 CHUNK_BYTES = 256 << 10
 LATEST_SECONDS = 0.6
+REFUSED_EVERY = 5
+"""In so many rounds a chunk that was lost is asked for once while upstream is away: it is tried for ten seconds."""
 
 
 @pytest.fixture(scope="module")
 def node(new_folder: Callable[[], Path]) -> Iterator[Node]:
-    with running_alone(new_folder(), "--chunk-size", "256KiB", "--no-prefetch") as node:
+    with running_alone(new_folder(), "--chunk-size", "256KiB", "--no-prefetch", "--cache-size", "1GiB") as node:
         yield node
 
 
@@ -59,16 +66,30 @@ def kept(cache: Path) -> dict[int, set[int]]:
     return found
 
 
-@pytest.mark.timeout(900)
+def read_kept(node: Node, blob_store: BlobStore, name: str, size: int, here: Iterable[int]) -> list[ByteRange]:
+    """Read the chunks of a file that are said to be here; returns the others."""
+    data, missing = content(name, size), set(range(-(-size // CHUNK_BYTES)))
+    for index in here:
+        span = chunk_range(index, size, CHUNK_BYTES)
+        reply = ask(node, blob_store, name, span)
+        assert reply.status == 206, f"chunk {index} of {name} was whole: {reply.body[:300]!r}"
+        assert reply.body == data[span.start : span.stop]
+        missing.discard(index)
+    return [chunk_range(index, size, CHUNK_BYTES) for index in sorted(missing)]
+
+
+@pytest.mark.timeout(2400)
 def test_nothing_half_written_is_served_and_what_was_whole_is(node: Node, blob_store: BlobStore) -> None:
     seed = int(os.environ.get("PEERD_CRASH_SEED") or random.SystemRandom().getrandbits(32))
     print(f"PEERD_CRASH_SEED={seed}")
     rng = random.Random(seed)
     cache = node.program.log.parent / node.name
     cut_short = served = turn = 0
-    while cut_short < FILLS:
+    while cut_short < FILLS or turn < ROUNDS:
         turn += 1
-        assert turn <= 5 * FILLS / FILES, f"only {cut_short} fills were cut short: the crash came too early or too late"
+        assert turn <= max(ROUNDS, 5 * FILLS / FILES), (
+            f"only {cut_short} fills were cut short: the crash came too early or too late"
+        )
         # Each file of a size of its own, so that the cache's entries can be told apart.
         files = {f"{turn}-{number}": FILE_BYTES + turn * FILES + number for number in range(FILES)}
         for name, size in files.items():
@@ -85,21 +106,22 @@ def test_nothing_half_written_is_served_and_what_was_whole_is(node: Node, blob_s
         whole = kept(cache)
         with blob_store.program.away():
             node.program.start_again()
-            lost = []
-            for name, size in files.items():
-                data, here = content(name, size), whole.get(size, set())
-                chunks = -(-size // CHUNK_BYTES)
-                cut_short += 0 < len(here) < chunks
-                for index in here:
-                    span = chunk_range(index, size, CHUNK_BYTES)
-                    reply = ask(node, blob_store, name, span)
-                    assert reply.status == 206, f"chunk {index} of {name} was whole: {reply.body[:300]!r}"
-                    assert reply.body == data[span.start : span.stop]
-                    served += 1
-                lost += [(name, chunk_range(index, size, CHUNK_BYTES)) for index in set(range(chunks)) - here]
-            if lost:  # One of them: upstream is tried for it, which takes a while.
+            # At the same time, because for each of them the node looks first whether upstream is back.
+            with ThreadPoolExecutor(FILES) as readers:
+                here = [whole.get(size, set()) for size in files.values()]
+                lists = list(readers.map(partial(read_kept, node, blob_store), files, files.values(), here))
+            lost = [(name, span) for name, missing in zip(files, lists, strict=True) for span in missing]
+            served += sum(map(len, here))
+            cut_short += sum(bool(there) and bool(missing) for there, missing in zip(here, lists, strict=True))
+            if lost and turn % REFUSED_EVERY == 1:
                 name, span = rng.choice(lost)
                 reply = ask(node, blob_store, name, span)
                 assert reply.status in (502, 503), f"{span} of {name} was never whole"
-    print(f"{cut_short} of {turn * FILES} fills cut short; {served} chunks served again without upstream")
+        for name, _ in rng.sample(lost, min(2, len(lost))):
+            reply = node.ask(f"/blobs/{blob_store.url}/{name}")
+            assert reply.correct
+            assert reply.body == content(name, files[name]), f"{name} is not what it was after its other part came"
+        for name in files:
+            (blob_store.files / name).unlink()
+    print(f"{turn} times killed; {cut_short} of {turn * FILES} fills cut short; {served} chunks served again")
     assert served
