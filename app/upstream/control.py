@@ -9,7 +9,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from http.cookiejar import DefaultCookiePolicy
 from typing import Self
 
 import httpcore
@@ -49,14 +48,14 @@ class ControlClient:
         self._guard = guard
         self._timeout = httpx.Timeout(read_timeout_seconds, connect=connect_timeout_seconds)
         self._tls = tls
-        self._clients: dict[Proxy | None, httpx.AsyncClient] = {}
+        self._transports: dict[Proxy | None, _Transport] = {}
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for client in self._clients.values():
-            await client.aclose()
+        for transport in self._transports.values():
+            await transport.aclose()
 
     async def send(
         self,
@@ -88,7 +87,7 @@ class ControlClient:
         )
         try:
             async with asyncio.timeout(self._answer_timeout_seconds):
-                answer = await self._client(proxy).send(request, stream=True)
+                answer = await self._transport(proxy).handle_async_request(request)
                 try:
                     return Answer(answer.status_code, answer.headers, await _short_body(answer, body_bytes_max))
                 finally:
@@ -98,15 +97,12 @@ class ControlClient:
         except httpx.TransportError as error:
             raise UpstreamUnavailable(f"{origin} can not be asked: {reason(error)}") from error
 
-    def _client(self, proxy: Proxy | None) -> httpx.AsyncClient:
-        if proxy not in self._clients:
-            client = httpx.AsyncClient(
-                transport=_Transport(_pool(self._guard, self._tls, proxy)), follow_redirects=False, trust_env=False
-            )
-            # One client's session must not become another's, and a jar that only grows is of no use.
-            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-            self._clients[proxy] = client
-        return self._clients[proxy]
+    def _transport(self, proxy: Proxy | None) -> "_Transport":
+        # No client of httpx's around it: that looks where a redirect leads, wanted or not, and falls over what is no URL; and it
+        # keeps cookies, so that one client's session might become another's.
+        if proxy not in self._transports:
+            self._transports[proxy] = _Transport(_pool(self._guard, self._tls, proxy))
+        return self._transports[proxy]
 
 
 @contextmanager

@@ -160,6 +160,21 @@ async def test_a_redirect_without_a_place_is_no_answer(source: UpstreamSource) -
             await source.stat(file(f"{front.url}/x"))
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["http:///x", "http://[::1/", "http://a:b/", "http://a:99999/", "//", "http:x", "ht\xe9tp://x", "\\\\x\\y"],
+)
+async def test_a_redirect_to_what_is_no_url_is_no_answer(source: UpstreamSource, location: str) -> None:
+    """An upstream that sends nonsense is to be told of as one, whichever library reads its headers."""
+
+    async def script(asked: Asked, wire: Wire) -> None:
+        await wire.send(response(302, Location=location) if asked.target == "/x" else response(404))
+
+    async with upstream(script) as front:
+        with pytest.raises((UpstreamUnavailable, UpstreamForbidden, ContentUnknown)):
+            await source.stat(file(f"{front.url}/x"))
+
+
 async def test_a_registrys_token_is_left_behind_when_it_redirects_to_its_storage(opened) -> None:
     async def storage(asked: Asked, wire: Wire) -> None:
         await wire.send(part(BLOB, asked, ETag=f'"{len(store.asked)}"'))
