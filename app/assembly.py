@@ -38,6 +38,7 @@ from app.operations.loads import Loads, load_of
 from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
+from app.routes.answers import answer_error
 from app.routes.node import Node
 from app.routes.shortcut import Front, Shortcuts
 from app.server.certificates import Certificates
@@ -155,7 +156,7 @@ async def running(
             loads=Loads(others, tasks=await stack.enter_async_context(Tasks())),
             recent_errors=recent_errors,
             transfers=transfers,
-            shortcuts=Shortcuts(heart.reader, transfers, metrics),
+            shortcuts=Shortcuts(heart.reader, library, transfers, metrics, mirror_timeout=settings.mirror_timeout),
             metrics=metrics,
             gossip=gossip,
             certificates=certificates,
@@ -170,7 +171,7 @@ async def running(
         peer_door = _peer_door(
             node, heart, threads, shelf, OrderDoor(purger, preheats, partial(load_of, cache, metrics))
         )
-        story = RequestStory(Front(app, node.shortcuts), node=settings.node_name)
+        story = RequestStory(Front(app, node.shortcuts, answer_error), node=settings.node_name)
         drain = settings.drain_timeout
         for name, listener, behind, tls, seconds in (
             ("peer", peer, peer_door, certificates, drain),

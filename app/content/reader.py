@@ -167,8 +167,10 @@ class Reader:
 
     def is_settled(self, entry: Entry) -> bool:
         """Whether all of it is here for good, nothing of it waits for a proof, and it is what its key stands for."""
-        if not entry.whole or not (entry.verified or entry.meta.digest is None):
-            return False
+        return entry.whole and (entry.verified or entry.meta.digest is None) and self.is_current(entry)
+
+    def is_current(self, entry: Entry) -> bool:
+        """Whether this is what the cache has under its key: it was not forgotten, and nothing has taken its place."""
         return self.cache.get(entry.meta.key) is entry
 
     @contextmanager

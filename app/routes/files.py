@@ -4,22 +4,20 @@ The URL behind the slash is taken byte for byte, its query string included: a ch
 """
 
 import re
-from contextlib import AsyncExitStack
 from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
 from starlette.responses import Response
 
 from app.content.location import FileAtUrl
-from app.content.passing import Passing
 from app.content.url_digest import digest_in_url
 from app.errors import BadRequest
 from app.observability.request import correlation_id
 from app.routes.answers import problem
 from app.routes.conditions import if_match_holds, if_none_match_holds, if_range_holds
-from app.routes.http_range import parse_range, resolve
+from app.routes.http_range import parse_range
 from app.routes.node import node_of
-from app.routes.sending import answer
+from app.routes.sending import answer_with
 
 _PREFIX = "/blobs/"
 _ESCAPED_SCHEME = re.compile(r"https?(?:%3a|:%2f)", re.IGNORECASE)
@@ -64,37 +62,18 @@ async def get_file(
         else:
             head.headers["Content-Length"] = str(stat.size)
         return head
-    node.shortcuts.remember(request, found.entry, headers, media_type=media_type, kind="file")
-    async with AsyncExitStack() as stack:
-        requested = parse_range(range_) if if_range_holds(if_range, etag, stat.last_modified) else None
-        size, ranges = stat.size, None
-        if requested is not None and size is not None:
-            ranges = resolve(requested, size)
-        readable = await stack.enter_async_context(node.library.reading(found, ranges or []))
-        if requested is not None and isinstance(readable, Passing) and size is None:
-            # Upstream says no length: it is read to its end to learn which bytes are meant.
-            size = await readable.measured()
-            ranges = resolve(requested, size)
-        transfer = stack.enter_context(
-            node.transfers.transfer(
-                found.content.key.text,
-                kind="file",
-                door="files",
-                total=size if ranges is None else sum(map(len, ranges)),
-                correlation_id=correlation_id(request.scope),
-            )
-        )
-        return await answer(
-            readable,
-            size=size,
-            ranges=ranges,
-            headers=headers,
-            media_type=media_type,
-            patience_seconds=None,
-            transfer=transfer,
-            transfers=node.transfers,
-            life=stack,
-        )
+    node.shortcuts.remember(request, found, headers, media_type=media_type, kind="file")
+    return await answer_with(
+        found,
+        parse_range(range_) if if_range_holds(if_range, etag, stat.last_modified) else None,
+        headers=headers,
+        media_type=media_type,
+        kind="file",
+        correlation_id=correlation_id(request.scope),
+        library=node.library,
+        transfers=node.transfers,
+        patience_seconds=None,
+    )
 
 
 def upstream_url(raw_path: bytes, query: bytes) -> str:

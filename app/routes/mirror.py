@@ -19,9 +19,9 @@ from app.observability.request import correlation_id
 from app.routes import reference as references
 from app.routes.answers import API_VERSION, oci_error
 from app.routes.conditions import if_match_holds, if_none_match_holds, if_range_holds
-from app.routes.http_range import parse_range, resolve
+from app.routes.http_range import parse_range
 from app.routes.node import Node, node_of
-from app.routes.sending import CACHE_STATUS, ContentAnswer, answer, first_slice
+from app.routes.sending import CACHE_STATUS, ContentAnswer, answer_with, first_slice
 
 _BLOB_TYPE = "application/octet-stream"
 
@@ -73,7 +73,7 @@ async def get_manifest(
     if not if_none_match_holds(if_none_match, f'"{found.digest}"'):
         return Response(status_code=304, headers=headers)
     if request.method == "GET":
-        node.shortcuts.remember(request, found.entry, headers, media_type=found.media_type, kind="manifest")
+        node.shortcuts.remember(request, found, headers, media_type=found.media_type, kind="manifest")
     headers |= {"Content-Type": found.media_type, "Content-Length": str(found.size)}
     if request.method == "HEAD":
         return Response(headers=headers)
@@ -136,32 +136,18 @@ async def get_blob(
         raise ContentUnknown(f"{location.registry} does not say how long {wanted} is, so its end could not be proved")
     if request.method == "HEAD":
         return Response(headers={**headers, "Content-Length": str(size), "Content-Type": _BLOB_TYPE})
-    node.shortcuts.remember(request, found.entry, headers, media_type=_BLOB_TYPE, kind="blob")
-    ranges = None
-    if if_range_holds(if_range, etag, None):
-        ranges = resolve(parse_range(range_), size)
-    async with AsyncExitStack() as stack:
-        transfer = stack.enter_context(
-            node.transfers.transfer(
-                found.content.key.text,
-                kind="blob",
-                door="mirror",
-                total=size if ranges is None else sum(map(len, ranges)),
-                correlation_id=correlation_id(request.scope),
-            )
-        )
-        readable = await stack.enter_async_context(node.library.reading(found, ranges or []))
-        return await answer(
-            readable,
-            size=size,
-            ranges=ranges,
-            headers=headers,
-            media_type=_BLOB_TYPE,
-            patience_seconds=node.settings.mirror_timeout,
-            transfer=transfer,
-            transfers=node.transfers,
-            life=stack,
-        )
+    node.shortcuts.remember(request, found, headers, media_type=_BLOB_TYPE, kind="blob")
+    return await answer_with(
+        found,
+        parse_range(range_) if if_range_holds(if_range, etag, None) else None,
+        headers=headers,
+        media_type=_BLOB_TYPE,
+        kind="blob",
+        correlation_id=correlation_id(request.scope),
+        library=node.library,
+        transfers=node.transfers,
+        patience_seconds=node.settings.mirror_timeout,
+    )
 
 
 @asynccontextmanager

@@ -8,18 +8,19 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, contextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager
+from typing import Any, Literal, Protocol
 
 from starlette.responses import Response
 
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Slice
-from app.content.library import Readable
+from app.content.library import Found, Readable
+from app.content.passing import Passing
 from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
 from app.observability.transfers import Transfer, Transfers
-from app.routes.http_range import content_range
+from app.routes.http_range import RequestedRange, content_range, resolve
 from app.server.sendfile import BodyBrokenOff, ClientLeft
 from app.server.slices import Send, offers_zerocopy, send_slice
 
@@ -135,7 +136,62 @@ class _Patience:
         self._timer = self._loop.call_later(self._seconds / 10, self._look_again)
 
 
-async def answer(
+class Library(Protocol):
+    """What opens a content that was found."""
+
+    def reading(self, found: Found, wanted: Sequence[ByteRange]) -> AbstractAsyncContextManager[Readable]:
+        """See app.content.library."""
+
+
+async def answer_with(
+    found: Found,
+    requested: Sequence[RequestedRange] | None,
+    *,
+    headers: dict[str, str],
+    media_type: str,
+    kind: Literal["blob", "file"],
+    correlation_id: str,
+    library: Library,
+    transfers: Transfers,
+    patience_seconds: float | None,
+) -> Response:
+    """What was found, or the ranges of it that were asked for. `headers` are those of every answer of it.
+
+    Raises:
+        PeerdError: not even the first byte can be had, or no range can be satisfied; nothing was sent.
+    """
+    async with AsyncExitStack() as stack:
+        size, ranges = found.content.stat.size, None
+        if requested is not None and size is not None:
+            ranges = resolve(requested, size)
+        readable = await stack.enter_async_context(library.reading(found, ranges or []))
+        if requested is not None and isinstance(readable, Passing) and size is None:
+            # Upstream says no length: it is read to its end to learn which bytes are meant.
+            size = await readable.measured()
+            ranges = resolve(requested, size)
+        transfer = stack.enter_context(
+            transfers.transfer(
+                found.content.key.text,
+                kind=kind,
+                door="files" if kind == "file" else "mirror",
+                total=size if ranges is None else sum(map(len, ranges)),
+                correlation_id=correlation_id,
+            )
+        )
+        return await _answer(
+            readable,
+            size=size,
+            ranges=ranges,
+            headers=headers,
+            media_type=media_type,
+            patience_seconds=patience_seconds,
+            transfer=transfer,
+            transfers=transfers,
+            life=stack,
+        )
+
+
+async def _answer(
     readable: Readable,
     *,
     size: int | None,
