@@ -130,6 +130,8 @@ class _Patience:
                 self._timer = None
 
     def _look_again(self) -> None:
+        if self._limit.expired():  # In this very turn of the loop: the reader was cancelled, and will know next.
+            return
         if (now := self._progress()) != self._seen:
             self._seen = now
             self._limit.reschedule(self._loop.time() + self._seconds)
