@@ -47,27 +47,34 @@ class Lie(Enum):
     HUNG_UP = "hung up"
 
 
-_OF_BYTES = {Lie.WRONG_BYTES, Lie.WRONG_RANGE}
-"""These need an answer with a part of a content; what a tag stands for is believed of a member."""
+_OF_PARTS = {Lie.WRONG_BYTES, Lie.WRONG_RANGE}
+"""These are about a part of a content; what a tag stands for is believed of a member."""
 
 
 class Deck:
-    """Lies in an order of chance, each once before any comes again: a member that was caught is not asked for a while."""
+    """Lies in an order of chance, each once before any comes again.
+
+    A member that was caught is not asked for a while. So parts of contents are lied about always, and what else is asked, which
+    leads to them, one time in five.
+    """
 
     def __init__(self, rng: random.Random) -> None:
         self.told: Counter[Lie] = Counter()
         self._rng = rng
-        self._left: list[Lie] = []
+        lies = [lie for lie in Lie if lie is not Lie.TRUE]
+        others = [lie for lie in lies if lie not in _OF_PARTS]
+        self._all = {True: lies, False: [*others, *[Lie.TRUE] * 4 * len(others)]}
+        self._left: dict[bool, list[Lie]] = {True: [], False: []}
         self._lock = threading.Lock()
 
     def draw(self, request: Message, answer: Message) -> Lie:
         """How this answer is told."""
         is_part = answer[0].startswith(b"HTTP/1.1 206") and b"/contents/" in request[0]
         with self._lock:
-            if not any(is_part or lie not in _OF_BYTES for lie in self._left):
-                self._left += self._rng.sample(list(Lie), len(Lie))
-            lie = next(lie for lie in self._left if is_part or lie not in _OF_BYTES)
-            self._left.remove(lie)
+            left = self._left[is_part]
+            if not left:
+                left += self._rng.sample(self._all[is_part], len(self._all[is_part]))
+            lie = left.pop()
             self.told[lie] += 1
         return lie
 
@@ -104,13 +111,8 @@ class _Door(socketserver.ThreadingTCPServer):
         super().__init__((address, PEER_PORT), socketserver.BaseRequestHandler)
         self._deck = deck
         self._name = f"{name}.peerd"
-        self._contexts = {}
-        for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
-            context = ssl.SSLContext(protocol)
-            context.load_cert_chain(certificates / f"{name}.crt", certificates / f"{name}.key")
-            context.load_verify_locations(certificates / "ca.crt")
-            context.verify_mode = ssl.CERT_REQUIRED
-            self._contexts[protocol] = context
+        self._certificates = certificates
+        self._as_member = self._context(ssl.PROTOCOL_TLS_SERVER, self._name)
         self._open: set[socket.socket] = set()
 
     def finish_request(self, request: socket.socket, client_address: object) -> None:
@@ -118,7 +120,7 @@ class _Door(socketserver.ThreadingTCPServer):
         request.settimeout(_SILENCE_SECONDS_MAX)
         with (
             contextlib.suppress(OSError),  # Whoever asked, or the member itself, hung up.
-            self._contexts[ssl.PROTOCOL_TLS_SERVER].wrap_socket(request, server_side=True) as asker,
+            self._as_member.wrap_socket(request, server_side=True) as asker,
         ):
             self._open.add(asker)
             try:
@@ -133,8 +135,9 @@ class _Door(socketserver.ThreadingTCPServer):
                 socket.socket.shutdown(asker, socket.SHUT_RDWR)
 
     def _converse(self, asker: ssl.SSLSocket) -> None:
+        ((_, name),) = (one for one in asker.getpeercert()["subjectAltName"] if one[0] == "DNS")
         with asker.makefile("rb") as questions:
-            while (request := _message(questions)) is not None and (answer := self._truth(request)) is not None:
+            while (request := _message(questions)) is not None and (answer := self._truth(name, request)) is not None:
                 lie = self._deck.draw(request, answer)
                 for piece in self._deck.pieces(lie, answer):
                     asker.sendall(piece)
@@ -145,14 +148,22 @@ class _Door(socketserver.ThreadingTCPServer):
                 if lie is not Lie.TRUE:
                     return
 
-    def _truth(self, request: Message) -> Message | None:
-        """What the member answers."""
+    def _truth(self, asker: str, request: Message) -> Message | None:
+        """What the member answers: it answers nobody who shows another's certificate."""
+        context = self._context(ssl.PROTOCOL_TLS_CLIENT, asker)
         with ExitStack() as stack:
             plain = stack.enter_context(socket.create_connection(("127.0.0.1", PEER_PORT), _SILENCE_SECONDS_MAX))
-            context = self._contexts[ssl.PROTOCOL_TLS_CLIENT]
             member = stack.enter_context(context.wrap_socket(plain, server_hostname=self._name))
             member.sendall(b"".join(request))
             return _message(stack.enter_context(member.makefile("rb")))
+
+    def _context(self, protocol: int, name: str) -> ssl.SSLContext:
+        """TLS with the certificate of `<node-name>.peerd`."""
+        context, files = ssl.SSLContext(protocol), self._certificates / name.removesuffix(".peerd")
+        context.load_cert_chain(files.with_suffix(".crt"), files.with_suffix(".key"))
+        context.load_verify_locations(self._certificates / "ca.crt")
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
 
 def _message(stream: BinaryIO) -> Message | None:
@@ -173,7 +184,7 @@ def _message(stream: BinaryIO) -> Message | None:
 def lying(host: Host, name: str, certificates: Path, rng: random.Random) -> Iterator[Counter[Lie]]:
     """Such a member within this block: `name` on `host`. Counts what is told.
 
-    Its peer door is at loopback; its certificate is among `certificates`.
+    Its peer door is at loopback. `certificates` are those of all members: it is asked in the name of whoever asks.
     """
     deck = Deck(rng)
     door = host.inside(lambda: _Door(host.address, name, certificates, deck))
