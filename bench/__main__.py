@@ -30,6 +30,7 @@ LINES = {
     "node": "memory and idle processor time of a node that knows 3,000 members",
     "swarm": "the flash crowd, in simulation at 100 to 3,000 nodes",
     "containerd": "a warm pull through peerd beside one from the registry",
+    "overlaybd": "a scan and random reads through /blobs, beside nginx",
     "flashcrowd": "eight real nodes that want one image at the same moment",
 }
 SECONDS_MAX = 600

@@ -270,14 +270,8 @@ def tls(folder: Path, stack: ExitStack, rounds: int, seconds: float) -> bool:
     nginx = stack.enter_context(running_nginx(folder, store, config))
 
     def member(name: str, port: int, *options: str) -> subprocess.Popen[bytes]:
-        paper = (
-            "--tls-ca",
-            f"{authority}/ca.crt",
-            "--tls-cert",
-            f"{authority}/{name}.crt",
-            "--tls-key",
-            f"{authority}/{name}.key",
-        )
+        files = {"--tls-ca": "ca.crt", "--tls-cert": f"{name}.crt", "--tls-key": f"{name}.key"}
+        paper = [part for option, file in files.items() for part in (option, f"{authority}/{file}")]
         return stack.enter_context(
             running_node(folder / name, port, "--node-name", name, "--membership", "static", *paper, *options)
         )

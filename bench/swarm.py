@@ -1,0 +1,159 @@
+"""The flash crowd and the rolling start, in simulation: the deciding code of a real node on virtual time.
+
+    python -m bench.swarm                              all lines with goals, 3,000 nodes included (some ten minutes)
+    python -m bench.swarm --lines crowd --nodes 300    one of them, at sizes of your own
+    python -m bench.swarm --lines choices              what each choice of the scheme is worth, at 300 nodes
+
+Nodes have 1 Gbit/s, the registry 10, latency is 1 ms; each node reads 512 chunks of 1 MiB. In a crowd all start within a tenth of a second,
+1 % of the nodes are slow (a fifth of the line) or die in the middle, half of these without a word. Times are multiples of what a node's
+own line would take. docs/swarm.md tells what it means. The same seed gives the same figures. Exit 1 when one misses its goal.
+"""
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.swarm.simulation import Choices, Outcome, flash_crowd, rolling
+
+SIZES = (100, 300, 1000, 3000)
+SLOWEST_MAX, UPSTREAM_MAX, ZONE_MAX = 1.3, 1.05, 1.2
+LATER_MAX = 1.1
+
+CHOICES_NODES = 300
+WANTED_BY = 30
+CHOICES: dict[str, Choices] = {
+    "as shipped": Choices(),
+    "homes fetch for others, no leases": Choices(leases=False),
+    "no bit fields": Choices(bit_fields=False),
+    "members do not say how busy they are": Choices(loads=False),
+    "chunks in the client's order": Choices(by_chance=False),
+    "queues instead of busy": Choices(busy=False),
+    "no hedging": Choices(hedging=False),
+}
+
+
+def main() -> int:
+    """Run what was asked for; returns 1 when a line misses its goal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", nargs="+", choices=LINES, default=["crowd", "zones", "rolling", "few", "registry"])
+    parser.add_argument("--nodes", nargs="+", type=int, default=None, help=f"sizes of the crowd; {SIZES} unless said")
+    parser.add_argument("--chunks", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    # Garbage of a simulation is little, and looking for it among millions of objects takes a third of the time.
+    gc.set_threshold(200_000, 20, 100)
+    print(
+        f"{'':44} {'slowest':>7} {'median':>7} {'upstream':>8} {'zone':>6} {'requests':>8} {'hedges':>7} {'CPU s':>6}"
+    )
+    met = True
+    for line in arguments.lines:
+        met &= LINES[line](arguments.nodes, arguments.chunks, arguments.seed)
+    return 0 if met else 1
+
+
+def crowd(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """All nodes at once, at each size."""
+    met = True
+    for count in nodes or SIZES:
+        slow, killed = bad(count)
+        outcome = row(f"{count} nodes at once", flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed)
+        met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+    return met
+
+
+def zones(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """The same in three zones; and where nodes do not know of them."""
+    count = nodes[0] if nodes else 300
+    outcome = row(f"{count} nodes in three zones", flash_crowd, count, seed=seed, chunks=chunks, zones=3)
+    row(
+        f"{count} nodes that do not know their zones",
+        flash_crowd,
+        count,
+        seed=seed,
+        chunks=chunks,
+        zones=3,
+        choices=Choices(zones=False),
+    )
+    return outcome.zone_copies <= ZONE_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+
+
+def one_after_the_other(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """Nodes that come one by one, and in tens; upstream sends nothing to those that come later."""
+    met = True
+    for count, at_once in ((nodes[0] if nodes else 40, 1), (nodes[0] if nodes else 120, 10)):
+        outcome = row(f"{count} nodes, {at_once} at a time", rolling, count, seed=seed, at_once=at_once, chunks=chunks)
+        met &= outcome.slowest <= LATER_MAX and outcome.upstream_copies == 1.0
+    return met
+
+
+def few(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """A tenth of the nodes want it: what comes to the others is in vain."""
+    count = nodes[0] if nodes else CHOICES_NODES
+    for name, choices in (("leases", Choices()), ("homes fetch for others", Choices(leases=False))):
+        row(
+            f"{count // 10} of {count} nodes want it, {name}",
+            flash_crowd,
+            count,
+            seed=seed,
+            chunks=chunks,
+            readers=count // 10,
+            choices=choices,
+        )
+    return True
+
+
+def registry(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """A registry that is slower than a node's line: whoever waits does not go there too."""
+    count = nodes[0] if nodes else 100
+    outcome = row(
+        f"{count} nodes, a registry of 0.5 Gbit/s",
+        flash_crowd,
+        count,
+        seed=seed,
+        chunks=chunks,
+        upstream_bytes_per_s=62.5e6,
+    )
+    return outcome.upstream_copies <= UPSTREAM_MAX
+
+
+def choices(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """The scheme, and what it is without each of its parts."""
+    count = nodes[0] if nodes else CHOICES_NODES
+    slow, killed = bad(count)
+    for name, chosen in CHOICES.items():
+        row(name, flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed, choices=chosen)
+    return True
+
+
+def bad(count: int) -> tuple[int, int]:
+    """How many are slow, and how many die: together one in a hundred."""
+    return count // 200, count // 100 - count // 200
+
+
+def row(name: str, scenario: Callable[..., Outcome], nodes: int, **what: Any) -> Outcome:
+    """One line of the table."""
+    began = time.process_time()
+    outcome = scenario(nodes, **what)
+    print(
+        f"{name:44} {outcome.slowest:7.3f} {outcome.median:7.3f} {outcome.upstream_copies:8.3f} {outcome.zone_copies:6.2f} "
+        f"{outcome.requests_per_chunk:8.1f} {outcome.hedges:7d} {time.process_time() - began:6.0f}"
+        + (f"   in vain {outcome.copies_in_vain:.2f}" if outcome.copies_in_vain else ""),
+        flush=True,
+    )
+    return outcome
+
+
+LINES: dict[str, Callable[[Sequence[int] | None, int, int], bool]] = {
+    "crowd": crowd,
+    "zones": zones,
+    "rolling": one_after_the_other,
+    "few": few,
+    "registry": registry,
+    "choices": choices,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
