@@ -33,6 +33,9 @@ LINES = {
     "overlaybd": "a scan and random reads through /blobs, beside nginx",
     "flashcrowd": "eight real nodes that want one image at the same moment",
 }
+PICTURES = {"flashcrowd": ("images/flash-crowd.svg", "How fast bytes came to each node, straight and through peerd")}
+"""What a benchmark draws, beside the page, and what it shows."""
+
 SECONDS_MAX = 600
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -100,6 +103,9 @@ def write_page(sections: list[tuple[str, str]]) -> None:
             f"{LINES[name].capitalize()}. `python -m bench {name}`, {when}; {machine}; {versions}.\n\n"
             f"```text\n{text.strip()}\n```\n\n"
         )
+        if name in PICTURES:
+            path, shown = PICTURES[name]
+            kept[name] += f"![{shown}]({path})\n\n"
     head = (
         "# Benchmarks\n\nWritten by `make bench`. Read ratios, not absolutes: the same case moves with the machine.\n\n"
     )
