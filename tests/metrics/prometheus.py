@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.containerd.network import Host
@@ -23,6 +25,9 @@ RULES = ROOT / "deploy/prometheus/alerts.yaml"
 
 FASTER = 60
 """What is a minute in the rules is a second here: windows and `for` alike, and nothing else of them. Nodes are scraped sixty times as often too."""
+
+HOLDS_WITHIN_SECONDS = 180.0
+"""Several times the longest wait of the rules, as windows fill slowly on a machine that is busy."""
 
 _WINDOW = re.compile(r"\[(\d+)([mh])\]")
 _DURATION = re.compile(r"^(\d+)([mh])$")
@@ -105,8 +110,17 @@ class Prometheus:
         return [rule for group in self._ask("rules")["groups"] for rule in group["rules"]]
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
-        """Poll until it holds."""
-        self.program.wait_until(holds, what)
+        """Poll until it holds; fail when that takes too long, or Prometheus ends."""
+        deadline = time.monotonic() + HOLDS_WITHIN_SECONDS
+        while not holds():
+            if not self.program.runs:
+                pytest.fail(f"{self.program.name} ended\n{self.program.tail()}")
+            if time.monotonic() > deadline:
+                now = sorted(
+                    {(alert["labels"]["alertname"], alert["state"]) for alert in self._ask("alerts")["alerts"]}
+                )
+                pytest.fail(f"not {what} within {HOLDS_WITHIN_SECONDS:.0f} s; there are {now}\n{self.program.tail()}")
+            time.sleep(0.02)
 
     def _ask(self, what: str, **arguments: str) -> dict[str, Any]:
         url = f"http://{self.address}/api/v1/{what}?{urllib.parse.urlencode(arguments)}"

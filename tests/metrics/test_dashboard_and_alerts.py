@@ -7,8 +7,9 @@ tests/metrics/prometheus.py does to them; `promtool test rules` tries them as th
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,17 @@ from tests.metrics.liar import running_liar
 from tests.metrics.prometheus import FASTER, Prometheus, alerts, running_prometheus
 from tests.support import made
 from tests.support.blob_store import BlobStore
-from tests.support.nodes import INSECURE, Node, end_node, is_ready, joining, running_alone, running_nodes, start_node
+from tests.support.nodes import (
+    INSECURE,
+    Node,
+    end_node,
+    is_ready,
+    joining,
+    running_alone,
+    running_nodes,
+    start_node,
+    wait_until_agreed,
+)
 from tests.support.ports import free_port
 from tests.support.program import Program
 from tests.support.registry import Registry
@@ -30,6 +41,9 @@ from tests.support.registry import Registry
 pytestmark = [pytest.mark.xdist_group("metrics")]
 
 MIB = 1 << 20
+
+STANDS_STILL_SECONDS = 0.3
+"""Longer than a reader waits before it asks another member too, and shorter than what it takes for a stall (app/swarm/hedging.py)."""
 
 # What each test below makes fire.
 OF_A_CLUSTER_THAT_DECAYS = {
@@ -52,8 +66,7 @@ OF_A_FULL_DISK = {"PeerdCacheDiskRefuses"}
 OF_AN_OPEN_DOOR = {"PeerdNodeDoorExposed"}
 OF_NOBODY = {"PeerdAbsent", "PeerdNodeDown"}
 OF_A_LIAR = {"PeerdFalsePositivesHigh"}
-SHOWN_BY_SERIES = {"PeerdHedgedRequestsHigh"}
-"""By `promtool test rules` alone: nodes turn from one that is slow sooner than this fires, so it takes many that are."""
+OF_MEMBERS_THAT_FALTER = {"PeerdHedgedRequestsHigh"}
 
 
 def test_every_alert_is_made_to_fire() -> None:
@@ -65,7 +78,7 @@ def test_every_alert_is_made_to_fire() -> None:
         | OF_AN_OPEN_DOOR
         | OF_NOBODY
         | OF_A_LIAR
-        | SHOWN_BY_SERIES
+        | OF_MEMBERS_THAT_FALTER
     )
 
 
@@ -288,6 +301,51 @@ def test_alerts_of_a_member_that_holds_nothing_of_what_it_says(
         fires_alone(prometheus, "peerd-lied-to", OF_A_LIAR, read)
 
 
+def test_alerts_of_members_that_falter(
+    prometheus: Prometheus, blob_store: BlobStore, new_folder: Callable[[], Path]
+) -> None:
+    """Two of three stand still by turns, as on machines that have no CPU to spare."""
+    step, size = 256 << 10, 192 * MIB
+    made.write(blob_store.files / "disk", "disk", size)
+    target = f"/blobs/{blob_store.url}/disk"
+    with running_nodes(new_folder(), 3, "--no-prefetch", "--chunk-size", "256KiB") as nodes:
+        *holders, reader = nodes
+        for holder in holders:
+            assert holder.ask(target).correct
+        wait_until_agreed(nodes)
+        prometheus.scrape("peerd-faltering", nodes)
+        starts = iter(range(0, size, step))
+
+        def read() -> None:
+            start = next(starts)
+            assert reader.ask(target, headers={"Range": f"bytes={start}-{start + 9}"}).correct
+
+        with faltering(holders):
+            fires_alone(prometheus, "peerd-faltering", OF_MEMBERS_THAT_FALTER, read)
+        assert reader.metric("peerd_received_bytes_total", source="upstream") == 0
+
+
+@contextmanager
+def faltering(nodes: Sequence[Node]) -> Iterator[None]:
+    """One of them after the other stands still for a moment, within this block."""
+    ended = threading.Event()
+
+    def falter() -> None:
+        while not ended.is_set():
+            for node in nodes:
+                node.program.send(signal.SIGSTOP)
+                ended.wait(STANDS_STILL_SECONDS)
+                node.program.send(signal.SIGCONT)
+
+    thread = threading.Thread(target=falter, name="faltering")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 def test_alerts_of_a_door_that_is_open_and_of_nobody_at_all(new_folder: Callable[[], Path]) -> None:
     """On a host of its own, as nobody else is to come through that door, and with a Prometheus that knows no other node."""
     with network() as own_network:
@@ -316,6 +374,8 @@ def test_alerts_of_a_door_that_is_open_and_of_nobody_at_all(new_folder: Callable
             try:
                 node.program.wait_until_ready()
                 prometheus.scrape("peerd", [node])
+                # It may have been without a node for so long that it has said so.
+                prometheus.wait_until(lambda: not prometheus.alerts("peerd") & OF_NOBODY, "content with the node")
                 fires_alone(prometheus, "peerd", OF_AN_OPEN_DOOR)
             finally:
                 end_node(node)
