@@ -24,9 +24,17 @@ CHUNKS_KEPT_MAX = 1024
 class Admission:
     """Uploads of one node. Sizes in bytes, times in seconds."""
 
-    def __init__(self, *, uploads_max: int, rate_max: float | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        uploads_max: int,
+        rate_max: float | None,
+        clock: Callable[[], float],
+        queue_seconds_max: float = QUEUE_SECONDS_MAX,
+    ) -> None:
         self.under_way = 0
         self._uploads_max = uploads_max
+        self._queue_seconds_max = queue_seconds_max
         self._rate_max = rate_max
         self._clock = clock
         self._pace = 0.0
@@ -39,7 +47,7 @@ class Admission:
         """Whether one more upload of `size` bytes may begin, or wait its turn; if so it counts from now on."""
         if self.under_way >= self._uploads_max:
             return False
-        if self.under_way >= UNDER_WAY_MIN and (self.under_way + 1) * self._pace > QUEUE_SECONDS_MAX:
+        if self.under_way >= UNDER_WAY_MIN and (self.under_way + 1) * self._pace > self._queue_seconds_max:
             return False
         if not self._allows(size):
             return False

@@ -35,9 +35,9 @@ LOAD_SECONDS = 0.2
 OWN_WEIGHT = 2
 """What a request of this node's own counts: the member did not know of it when it said what it has to do."""
 
-LOADS_KEPT_MAX = 1024
+LOADS_KEPT_MAX = 64
 FAILED_KEPT_MAX = 256
-SPEEDS_KEPT_MAX = 1024
+SPEEDS_KEPT_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,24 +171,16 @@ class Conduct:
             ]
         if len(members) < 2:
             return members
-        return sorted(members, key=self._cost)
+        now = self._clock()
+        return sorted(members, key=lambda member: self._cost(member.name, now))
 
-    def _cost(self, member: Member) -> tuple[bool, float, float]:
-        return self._is_slow(member.name), self._load(member.name), self._rng.random()
-
-    def _load(self, name: str) -> float:
+    def _cost(self, name: str, now: float) -> tuple[bool, float, float]:
         """What was asked of it from here, and what it said itself, which counts less the older it is."""
-        load = self._usual_load
-        if (said := self._loads.get(name)) is not None:
-            age = self._clock() - said.said_at
-            if age < LOAD_SECONDS:
-                load += (said.uploads - load) * (1 - age / LOAD_SECONDS)
-        return load + OWN_WEIGHT * self._under_way.get(name, 0)
-
-    def _is_slow(self, name: str) -> bool:
-        known = self._speeds.get(name)
-        return (
-            known is not None
-            and known.bytes_per_s < SLOW_SHARE * self._usual_speed
-            and known.believed_until > self._clock()
+        load = self._usual_load + OWN_WEIGHT * self._under_way.get(name, 0)
+        if (said := self._loads.get(name)) is not None and (age := now - said.said_at) < LOAD_SECONDS:
+            load += (said.uploads - self._usual_load) * (1 - age / LOAD_SECONDS)
+        speed = self._speeds.get(name)
+        is_slow = (
+            speed is not None and speed.bytes_per_s < SLOW_SHARE * self._usual_speed and speed.believed_until > now
         )
+        return is_slow, load, self._rng.random()

@@ -68,6 +68,8 @@ def test_a_body_goes_on_at_the_same_byte_when_the_member_that_sends_it(
     assert (head.status, head.headers["content-length"], end) == (200, str(SIZE), End.WHOLE)
     assert body + rest == data
     assert came_in(reader, "peer") > received
+    if how == "stalls":
+        assert reader.metric("peerd_hedged_requests_total") > 0, "the other one was asked beside it"
     if who_else_has_it == "upstream" and how != "leaves":
         assert registry.sent_of(digest) > from_registry, "nobody else had it"
 

@@ -4,7 +4,14 @@ import random
 
 import pytest
 
-from app.swarm.ranking import DENIAL_SECONDS, FAILURE_SECONDS, FAILURE_SECONDS_MAX, LIE_SECONDS, Conduct
+from app.swarm.ranking import (
+    DENIAL_SECONDS,
+    FAILURE_SECONDS,
+    FAILURE_SECONDS_MAX,
+    LIE_SECONDS,
+    LOAD_SECONDS,
+    Conduct,
+)
 from tests.swarm.members import Clock, member
 
 A, B, FAR = member("a", "here"), member("b", "here"), member("far", "there")
@@ -76,4 +83,21 @@ def test_a_slow_member_is_asked_after_the_others(conduct: Conduct) -> None:
         conduct.sent(B, 1 << 20, 0.01)
     conduct.sent(A, 1 << 20, 1.0)
     conduct.begin(B)
+    assert names(conduct, A, B) == ["b", "a"]
+
+
+def test_who_has_least_to_do_comes_first_as_long_as_its_word_is_fresh(conduct: Conduct, clock: Clock) -> None:
+    for _ in range(20):
+        conduct.has_to_do(A, 9)
+        conduct.has_to_do(B, 1)
+    assert {tuple(names(conduct, A, B)) for _ in range(20)} == {("b", "a")}
+    clock.now += LOAD_SECONDS
+    assert {tuple(names(conduct, A, B)) for _ in range(50)} == {("a", "b"), ("b", "a")}
+
+
+def test_a_member_that_lags_comes_after_the_others_before_it_is_done(conduct: Conduct) -> None:
+    conduct.sent(A, 1 << 20, 0.01)
+    conduct.sent(B, 1 << 20, 0.01)
+    assert conduct.usual_seconds(1 << 20) == pytest.approx(0.01)
+    conduct.lags(A, 0, 0.3)
     assert names(conduct, A, B) == ["b", "a"]

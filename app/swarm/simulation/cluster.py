@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.swarm.home import Rendezvous, Roster, chunk_hash
+from app.swarm.simulation.choices import Choices
 from app.swarm.simulation.events import Events
 from app.swarm.simulation.network import (
     CHUNK_SIZE_BYTES,
@@ -23,6 +24,7 @@ FAILURE_NOTICED_SECONDS = 7.0
 GOSSIP_SECONDS = (0.2, 1.0)
 """How long word of a member or of a key takes to the others: at least, at most."""
 
+AS_SHIPPED = Choices()
 SLOW_SHARE_OF_LINE = 0.2
 SECONDS_MAX = 300.0
 """A run that takes longer, in its own time, hangs."""
@@ -55,12 +57,16 @@ class Cluster:
         zones: int = 1,
         slow: int = 0,
         upstream_bytes_per_s: float = UPSTREAM_BYTES_PER_S,
+        choices: Choices = AS_SHIPPED,
     ) -> None:
+        self._choices = choices
+        self._zones = zones
         self.events = Events()
         self.upstream = Upstream(self.events, upstream_bytes_per_s)
         self.rng = random.Random(seed)
         self.pulls: list[Pull] = []
         self.requests = self.hedges = 0
+        self.chunks_in_vain = 0
         self.copies_into: Counter[str] = Counter()
         self.died: set[str] = set()
         self.members = [
@@ -69,7 +75,7 @@ class Cluster:
                 1,
                 f"10.0.0.1:{index}",
                 f"10.0.0.2:{index}",
-                f"zone-{index % zones}" if zones > 1 else "",
+                self._zone(index) if choices.zones else "",
             )
             for index in range(count)
         ]
@@ -79,7 +85,9 @@ class Cluster:
         self._hashes: dict[tuple[str, int], int] = {}
         self._holders: defaultdict[str, list[str]] = defaultdict(list)
         self._begun: dict[tuple[str, str], float] = {}
+        self._readers: set[str] = set()
         self._pulls_to_come = 0
+        self._changes = 0
 
     # What nodes see of it
 
@@ -116,8 +124,10 @@ class Cluster:
 
     def carried(self, server: Member | None, asker: Member) -> None:
         """See `Around`."""
-        if server is None or server.zone != asker.zone:
-            self.copies_into[asker.zone] += 1
+        self.chunks_in_vain += asker.name not in self._readers
+        into = self._zone(_index(asker))
+        if server is None or self._zone(_index(server)) != into:
+            self.copies_into[into] += 1
 
     def pulled(self, node: Node, content: SimulatedContent) -> None:
         """See `Around`."""
@@ -126,6 +136,10 @@ class Cluster:
             line_seconds = content.chunks * CHUNK_SIZE_BYTES / node.down.bytes_per_s
             healthy = node.member.name not in self._slow | self.died
             self.pulls.append(Pull(node.member.name, content.name, self.events.now - begun, line_seconds, healthy))
+
+    def _zone(self, index: int) -> str:
+        """Where a member is, whether nodes know it or not."""
+        return f"zone-{index % self._zones}" if self._zones > 1 else ""
 
     def _heard(self, node: Node, key: str) -> None:
         if node.alive:
@@ -151,6 +165,7 @@ class Cluster:
     def pull_at(self, when: float, member: Member, content: SimulatedContent) -> None:
         """A client on that node begins to read then."""
         self._pulls_to_come += 1
+        self._readers.add(member.name)
         self.events.at(when, self._pull, member, content)
 
     def kill_at(self, when: float, member: Member, *, without_power: bool, back_after: float | None = None) -> None:
@@ -176,16 +191,21 @@ class Cluster:
             bytes_per_s=NODE_BYTES_PER_S * share,
             rng=random.Random(self.rng.getrandbits(64)),
             holdings=None if before is None else before.holdings,
+            choices=self._choices,
         )
 
     def _spread(self) -> None:
         """The others hear who is there now."""
         everybody = Rendezvous(self._joined.values())
+        self._changes += 1
         for node in self._nodes.values():
-            self.events.after(self.rng.uniform(*GOSSIP_SECONDS), self._learn, node, everybody)
+            self.events.after(self.rng.uniform(*GOSSIP_SECONDS), self._learn, node, everybody, self._changes)
 
-    def _learn(self, node: Node, members: Rendezvous) -> None:
-        node.roster = Roster(node.member, members)
+    def _learn(self, node: Node, members: Rendezvous, change: int) -> None:
+        """Word of a later change may have come before."""
+        if change > node.knows_change:
+            node.knows_change = change
+            node.roster = Roster(node.member, members)
 
     def _pull(self, member: Member, content: SimulatedContent) -> None:
         self._pulls_to_come -= 1
@@ -220,3 +240,7 @@ class Cluster:
         self.join(node.member)
         for content in contents:
             self._pull(node.member, content)
+
+
+def _index(member: Member) -> int:
+    return int(member.name.partition("-")[2])

@@ -1,15 +1,18 @@
 """The answering side of a simulated node: what `app/swarm/door.py` is on a real one."""
 
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from app.swarm.admission import SENDING_AT_ONCE, Admission
+from app.swarm.admission import QUEUE_SECONDS_MAX, SENDING_AT_ONCE, Admission
 from app.swarm.asking import Answer, Role
 from app.swarm.door import TAKE_SECONDS
 from app.swarm.leases import Leases, Leave, Taken
+from app.swarm.simulation.choices import Choices
 from app.swarm.simulation.events import Events
 from app.swarm.simulation.flight import Holding, Request, Told
-from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Transfer, Uplink
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, SimulatedContent, Transfer, Uplink
 from peerd_gossip import Member
 
 UPLOADS_MAX = 16
@@ -26,13 +29,22 @@ class Door:
         events: Events,
         bytes_per_s: float,
         progress: Callable[[Holding], int],
+        fetch: Callable[[SimulatedContent, int], None],
+        choices: Choices,
     ) -> None:
         self._member = member
         self._holdings = holdings
         self._progress = progress
+        self._fetch = fetch
+        self._choices = choices
         self._events = events
         self._up = Uplink(events, bytes_per_s, at_once=SENDING_AT_ONCE, patience_seconds=TAKE_SECONDS)
-        self._admission = Admission(uploads_max=UPLOADS_MAX, rate_max=None, clock=events.clock)
+        self._admission = Admission(
+            uploads_max=UPLOADS_MAX if choices.busy else sys.maxsize,
+            rate_max=None,
+            clock=events.clock,
+            queue_seconds_max=QUEUE_SECONDS_MAX if choices.busy else math.inf,
+        )
         self._leases = Leases()
         self._requests: dict[Request, None] = {}
 
@@ -74,6 +86,10 @@ class Door:
 
     def _lease(self, request: Request, bits: int | None) -> None:
         """This node is the chunk's home, and does not have it."""
+        if not self._choices.leases:
+            self._fetch(request.flight.holding.content, request.flight.chunk)
+            self._answer(request, Answer.COMING, bits=bits)
+            return
         name, chunk, asker = request.flight.holding.content.name, request.flight.chunk, request.asker.member
         same_zone = asker.zone == self._member.zone
         match self._leases.ask(name, chunk, asker.name, same_zone=same_zone, without=request.without):
@@ -90,8 +106,12 @@ class Door:
         bits: int | None = None,
         received: int = 0,
     ) -> None:
-        told = bits, self._admission.under_way
+        told = self._told(bits)
         self._events.after(LATENCY_SECONDS, request.asker.hear, request, answer, alternates, told, received)
+
+    def _told(self, bits: int | None) -> Told:
+        uploads = self._admission.under_way if self._choices.loads else 0
+        return (bits if self._choices.bit_fields else None), uploads
 
     def _give(self, request: Request, holding: Holding) -> None:
         name, chunk, asker = holding.content.name, request.flight.chunk, request.asker
@@ -99,7 +119,7 @@ class Door:
             alternates = self._admission.alternates(name, chunk, asker.member.name)
             self._answer(request, Answer.BUSY, alternates, holding.bits)
             return
-        told = holding.bits, self._admission.under_way
+        told = self._told(holding.bits)
         request.transfer = Transfer(asker.down, partial(self._given, request, told), partial(self.forget, request))
         self._up.send(request.transfer)
 

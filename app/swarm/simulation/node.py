@@ -18,6 +18,7 @@ from app.swarm.home import Rendezvous, Roster
 from app.swarm.knowledge import Knowledge
 from app.swarm.ranking import Conduct
 from app.swarm.simulation.around import Around
+from app.swarm.simulation.choices import Choices
 from app.swarm.simulation.door import Door
 from app.swarm.simulation.flight import Flight, Holding, Request, Told
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Downlink, SimulatedContent
@@ -38,6 +39,7 @@ class Node:
         bytes_per_s: float,
         rng: random.Random,
         holdings: dict[str, Holding] | None = None,
+        choices: Choices,
     ) -> None:
         self.member = member
         self.alive = True
@@ -47,7 +49,11 @@ class Node:
         self.knowledge = Knowledge(rng)
         self.conduct = Conduct(cluster.events.clock, rng)
         self.roster = Roster(member, members)
-        self.door = Door(member, self.holdings, cluster.events, bytes_per_s, self._progress)
+        self.knows_change = 0
+        self.door = Door(
+            member, self.holdings, cluster.events, bytes_per_s, self._progress, self._fetch_for_others, choices
+        )
+        self._choices = choices
         self._cluster = cluster
         self._events = cluster.events
         self._rng = rng
@@ -94,7 +100,8 @@ class Node:
         if not wanted:
             self._release()
             return
-        chunk = self.knowledge.choose(holding.content.name, wanted)
+        first = (wanted & -wanted).bit_length() - 1
+        chunk = self.knowledge.choose(holding.content.name, wanted) if self._choices.by_chance else first
         flight = self._join(holding, chunk, awaited=False)
         flight.waiters.append(partial(self._worked, holding))
 
@@ -109,6 +116,10 @@ class Node:
         self._slots += 1
         if self._queue:
             self._work(self._queue.popleft())
+
+    def _fetch_for_others(self, content: SimulatedContent, chunk: int) -> None:
+        """As a home without leases: nobody here wants the chunk, and it is not put back."""
+        self._join(self.holdings.setdefault(content.name, Holding(content)), chunk, awaited=True)
 
     # Fetching
 
@@ -207,14 +218,19 @@ class Node:
                 self.hear(request, Answer.FAILED)
             case Verdict.SLOW:
                 self.conduct.lags(request.server.member, request.received, request.watch.waited)
-                if request is flight.main and flight.hedges < HEDGES_MAX and len(flight.requests) == 1:
-                    other = flight.question.hedge() if flight.question is not None else None
-                    if other is not None:
-                        flight.hedges += 1
-                        self._cluster.hedged()
-                        self._request(flight, other, Role.HOLDER)
+                if request is flight.main and len(flight.requests) == 1:
+                    self._hedge(flight)
             case Verdict.GOING:
                 pass
+
+    def _hedge(self, flight: Flight) -> None:
+        if flight.question is None or flight.hedges >= HEDGES_MAX or not self._choices.hedging:
+            return
+        other = flight.question.hedge()
+        if other is not None:
+            flight.hedges += 1
+            self._cluster.hedged()
+            self._request(flight, other, Role.HOLDER)
 
     def hear(
         self,

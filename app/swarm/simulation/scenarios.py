@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from app.swarm.simulation.cluster import Cluster, Pull
+from app.swarm.simulation.choices import Choices
+from app.swarm.simulation.cluster import AS_SHIPPED, Cluster, Pull
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, UPSTREAM_BYTES_PER_S, SimulatedContent
 
 START_WITHIN_SECONDS = 0.1
@@ -25,6 +26,7 @@ class Outcome:
         zone_copies: the most copies that came into one zone from outside, upstream's included.
         requests_per_chunk: between members, for each chunk that a node got.
         hedges: requests beside one to a slow member, in all.
+        copies_in_vain: chunks that came to nodes where nobody reads, over those that there are.
         doubles: chunks that upstream was asked for while it was sending them to another member.
     """
 
@@ -34,6 +36,7 @@ class Outcome:
     zone_copies: float
     requests_per_chunk: float
     hedges: int
+    copies_in_vain: float
     doubles: tuple[tuple[str, int], ...]
 
 
@@ -48,16 +51,20 @@ def flash_crowd(
     killed: int = 0,
     back_after: float | None = None,
     upstream_bytes_per_s: float = UPSTREAM_BYTES_PER_S,
+    readers: int | None = None,
+    choices: Choices = AS_SHIPPED,
 ) -> Outcome:
     """All nodes begin within a tenth of a second to read the same contents, each node all of them.
 
-    `slow` nodes have a fifth of the line. `killed` die in the middle, half of them without power, and come back after
+    Of more than `readers` nodes only so many read. `slow` nodes have a fifth of the line. `killed` die in the middle, half of them without power, and come back after
     `back_after` seconds, if at all.
     """
-    cluster = Cluster(nodes, seed=seed, zones=zones, slow=slow, upstream_bytes_per_s=upstream_bytes_per_s)
+    cluster = Cluster(
+        nodes, seed=seed, zones=zones, slow=slow, upstream_bytes_per_s=upstream_bytes_per_s, choices=choices
+    )
     wanted = [SimulatedContent(f"content-{number}", chunks // contents) for number in range(contents)]
     cluster.settle(cluster.members)
-    for member in cluster.members:
+    for member in cluster.members[:readers]:
         start = cluster.rng.uniform(0, START_WITHIN_SECONDS)
         for content in wanted:
             cluster.pull_at(start, member, content)
@@ -100,5 +107,6 @@ def _outcome(cluster: Cluster, pulls: Iterable[Pull], contents: Iterable[Simulat
         zone_copies=max(cluster.copies_into.values()) / chunks,
         requests_per_chunk=cluster.requests / (len(cluster.members) * chunks),
         hedges=cluster.hedges,
+        copies_in_vain=cluster.chunks_in_vain / chunks,
         doubles=tuple(cluster.upstream.doubles),
     )
