@@ -91,6 +91,8 @@ class Prometheus:
         new.write_text(json.dumps(groups))
         new.replace(self.targets)  # It may be read at any moment.
         self.wait_until(lambda: len(self.query(f'up{{job="{job}"}} == 1')) == len(nodes), f"scraping all of {job}")
+        # It may have been without a node for so long that it has said so.
+        self.wait_until(lambda: "PeerdAbsent" not in self.alerts(job), "content that there are nodes")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples that an expression has now."""

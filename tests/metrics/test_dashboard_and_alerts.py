@@ -374,8 +374,6 @@ def test_alerts_of_a_door_that_is_open_and_of_nobody_at_all(new_folder: Callable
             try:
                 node.program.wait_until_ready()
                 prometheus.scrape("peerd", [node])
-                # It may have been without a node for so long that it has said so.
-                prometheus.wait_until(lambda: not prometheus.alerts("peerd") & OF_NOBODY, "content with the node")
                 fires_alone(prometheus, "peerd", OF_AN_OPEN_DOOR)
             finally:
                 end_node(node)
