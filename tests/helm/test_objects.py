@@ -4,6 +4,7 @@ import json
 
 import click
 import pytest
+import yaml
 
 from app.cli import main
 from tests.helm.api_server import ApiServer, Key
@@ -269,6 +270,15 @@ class TestMonitoring:
         assert json.loads(config_map["data"]["peerd.json"])["panels"]
         assert config_map["metadata"]["namespace"] == "monitoring"
         assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+    def test_the_alerts_are_those_that_were_tried(self, rendered: Rendered) -> None:
+        """When they were changed there: cp deploy/prometheus/alerts.yaml deploy/helm/files/alerts.yaml."""
+        original = ROOT / "deploy" / "prometheus" / "alerts.yaml"
+        assert (CHART / "files" / "alerts.yaml").read_bytes() == original.read_bytes()
+        rule = only(rendered("all that Prometheus and Grafana take"), "PrometheusRule", "peerd")
+        assert rule["spec"] == yaml.safe_load(original.read_text())
+        assert rule["metadata"]["labels"]["role"] == "alert-rules"
+        assert "PrometheusRule" not in {one["kind"] for one in render()}
 
 
 class TestTheEnd:

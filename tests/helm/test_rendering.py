@@ -20,7 +20,7 @@ from tests.helm.kubelet import Node
 from tests.helm.values import GIVEN_CONFIG_MAPS, GIVEN_SECRETS, MATRIX, NOTHING_SAID
 
 EVERY = pytest.mark.parametrize("values", MATRIX)
-OF_OPERATORS = {"PodMonitor", "ServiceMonitor"}
+OF_OPERATORS = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
 """Kinds that Kubernetes itself does not know."""
 KUBERNETES = (
     re.findall(r"[\d.]+\d", yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"])[0],

@@ -86,6 +86,7 @@ MATRIX: dict[str, dict[str, Any]] = {
             "metrics": {
                 "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "interval": "30s"},
                 "serviceMonitor": {"enabled": True},
+                "prometheusRule": {"enabled": True, "labels": {"role": "alert-rules"}},
                 "grafanaDashboard": {
                     "enabled": True,
                     "namespace": "monitoring",
