@@ -23,6 +23,12 @@ from peerd_gossip import MemberState, key_hash
 ROSTER_SECONDS = 0.5
 """How old the list of members may be that homes are worked out from."""
 
+ONCE_MORE_SECONDS = (0.1, 0.5, 1.0)
+"""How long is waited before each member that has a chunk is asked again which upstream does not give."""
+
+
+ONCE_MORE_MEMBERS = 4
+
 
 class Swarm:
     """Who is asked for chunks, in a cluster. See `Asker`."""
@@ -78,6 +84,21 @@ class Swarm:
                 self._peers.lied(offer.request)
             question.answered(step.member, offer.answer, offer.alternates, offer.received)
         yield from self._upstream.offers(content, chunk)
+        yield from self._once_more(content, chunk, around)
+
+    def _once_more(self, content: Content, chunk: int, around: "_Around") -> Iterator[Offer]:
+        """Upstream did not give it either: whoever has it, and was only too slow or too busy, is all that is left."""
+        for delay in ONCE_MORE_SECONDS:
+            held = sorted({*around.known_holders(chunk), *around.whole_holders(chunk), *around.near_holders(chunk)})
+            # By chance, not by conduct: those that are let alone for a while are those that are left.
+            for name in self._rng.sample(held, min(len(held), ONCE_MORE_MEMBERS)):
+                request = self._request(content, chunk, name, around)
+                if request is None:
+                    continue
+                offer = PeerOffer(self._peers, request, lambda: None, delay)
+                yield offer
+                if offer.arrived:
+                    self._peers.lied(offer.request)
 
     def _offer(self, content: Content, step: Ask, around: "_Around", question: Question) -> PeerOffer | None:
         without = question.without() if step.role is Role.HOME else None

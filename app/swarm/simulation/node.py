@@ -58,6 +58,7 @@ class Node:
         self._events = cluster.events
         self._rng = rng
         self._flights: dict[tuple[str, int], Flight] = {}
+        self._is_looking = False
         self._slots = CHUNKS_AT_ONCE
         self._queue: deque[Holding] = deque()
 
@@ -202,14 +203,20 @@ class Node:
         flight.requests.append(request)
         self.conduct.begin(server.member)
         self._events.after(LATENCY_SECONDS, server.reached, request)
-        self._events.after(LOOK_SECONDS, self._look, request)
+        if not self._is_looking:
+            self._is_looking = True
+            self._events.after(LOOK_SECONDS, self._look)
         return request
 
-    def _look(self, request: Request) -> None:
-        """See `race.Race`, which does the same."""
-        if not request.done and self.alive:
-            self._judge(request)
-            self._events.after(LOOK_SECONDS, self._look, request)
+    def _look(self) -> None:
+        """See `race.Race`, which does the same for each request by itself; here it is one event for all that are under way."""
+        self._is_looking = self.alive and bool(self._flights)
+        if self._is_looking:
+            for flight in tuple(self._flights.values()):
+                for request in tuple(flight.requests):
+                    if not request.done:
+                        self._judge(request)
+            self._events.after(LOOK_SECONDS, self._look)
 
     def _judge(self, request: Request) -> None:
         flight = request.flight
