@@ -1,6 +1,7 @@
 """A member that is lost in the middle of a transfer: the client of another one sees one unbroken, right body."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -19,6 +20,8 @@ SIZE = 256 * MIB
 """Bytes: more than a reader, which fetches as fast as it can what its client asked for, gets before the sender is lost."""
 
 READ_BEFORE = 4 * MIB
+PAUSE_SECONDS = 1.6
+"""Longer than a member may be silent before another source is asked."""
 
 
 SIGNALS = {"is killed": signal.SIGKILL, "stalls": signal.SIGSTOP, "leaves": signal.SIGTERM}
@@ -76,3 +79,21 @@ def test_a_body_goes_on_at_the_same_byte_when_the_member_that_sends_it(
 
 def came_in(node: Node, source: str) -> float:
     return node.metric("peerd_received_bytes_total", source=source)
+
+
+def test_the_only_one_that_has_it_is_asked_again_when_upstream_is_away_and_it_was_too_slow(
+    cluster: Cluster, registry: Registry
+) -> None:
+    sender, reader = cluster(2, "--registry", f"reg.test={registry.url}", "--no-prefetch")
+    data = made.content("asked again", 2 * MIB)
+    target = f"/v2/team/app/blobs/{registry.push_blob('team/app', data)}?ns=reg.test"
+    assert sender.ask(target).body == data
+    wait_until_agreed([sender, reader])
+    with registry.program.away():
+        assert reader.ask(target, headers={"Range": "bytes=0-0"}).body == data[:1]
+        sender.program.send(signal.SIGSTOP)
+        goes_on = threading.Timer(PAUSE_SECONDS, sender.program.send, [signal.SIGCONT])
+        goes_on.start()
+        reply = reader.ask(target, headers={"Range": f"bytes={MIB}-"})
+        goes_on.join()
+    assert (reply.status, reply.body) == (206, data[MIB:])
