@@ -23,7 +23,7 @@ from app.content.eviction import victims
 from app.content.hashing import hash_of
 from app.content.inheritance import inherited, locked
 from app.content.key import ContentKey
-from app.content.layout import Layout, Meta
+from app.content.layout import Layout, Meta, proof_of
 from app.content.single_flight import SingleFlight
 from app.content.tasks import Tasks
 from app.content.threads import Threads
@@ -204,7 +204,9 @@ class ChunkCache:
         if known is not None:
             self.forget(known)
         self.make_room(len(data))
-        entry = self.create(replace(meta, verified=meta.digest is not None))
+        pieces = (data[start : start + meta.chunk_size] for start in range(0, len(data), meta.chunk_size))
+        proof = proof_of(b"".join(hashlib.sha256(piece).digest() for piece in pieces))
+        entry = self.create(replace(meta, verified=meta.digest is not None, proof=proof))
         try:
             return self._write(entry, data)
         except OSError:
@@ -288,7 +290,7 @@ class ChunkCache:
         if entry.verified:
             return entry
         key = ContentKey.of_digest(digest)
-        meta = replace(entry.meta, key=key, verified=True)
+        meta = replace(entry.meta, key=key, verified=True, proof=entry.proof())
         if self._entries.get(entry.meta.key) is not entry:
             entry.meta = meta  # Forgotten meanwhile: right for those who still read it, and nothing to others.
             return entry
@@ -310,16 +312,16 @@ class ChunkCache:
     def _move(self, entry: Entry, meta: Meta) -> None:
         """Give a content the folder that its new key has.
 
-        The folder moves before its meta.json says so; `_load_entry` completes what a crash in between left. A disk that
-        lets nothing be moved costs only that the next life has to hash the content again.
+        Its meta.json says so before the folder moves; the next life completes what a crash in between left, and what a disk
+        that lets nothing be moved does.
         """
         folder = self.layout.content(meta.key)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
             if entry.folder is not None:
+                entry.replace_meta(meta)
+                folder.parent.mkdir(parents=True, exist_ok=True)
                 entry.folder.rename(folder)
                 entry.folder = folder
-                entry.replace_meta(meta)
         except OSError as error:
             log.warning(
                 "%s was verified but could not be moved: %s; it is hashed again after a restart", meta.key, error

@@ -25,6 +25,7 @@ from app.content.layout import (
     PRESENT,
     RECORD_SIZE,
     Meta,
+    proof_of,
     read_records,
     read_whole,
     record,
@@ -107,6 +108,10 @@ class Entry:
     def verified(self) -> bool:
         """Whether the whole was hashed and is what the digest says."""
         return self.meta.verified
+
+    def proof(self) -> str:
+        """What `meta.json` is to say of the chunks' checksums when the whole was proved."""
+        return proof_of(self.checksums)
 
     def span(self, index: int) -> ByteRange:
         """Where chunk `index` lies."""

@@ -54,26 +54,30 @@ def _inherited(layout: Layout, folder: Path, chunk_size: int) -> Entry:
     meta = entry.meta
     if meta.chunk_size != chunk_size:
         raise ValueError(f"its chunks are of {meta.chunk_size} bytes, and --chunk-size is {chunk_size}")
-    if folder != layout.content(meta.key):
-        if meta.digest is None or folder != layout.content(ContentKey.of_digest(meta.digest)):
-            raise ValueError("it lies in another content's folder")
-        # `promote` was cut short: only what was proved is ever moved into its digest's folder.
-        entry.replace_meta(replace(meta, key=ContentKey.of_digest(meta.digest), verified=True))
-    if entry.verified and not entry.is_known:
+    if entry.verified and entry.proof() != meta.proof:
         _demote(layout, entry)
+    elif folder != layout.content(meta.key):
+        if not entry.verified:
+            raise ValueError("it lies in another content's folder")
+        _move(entry, layout.content(meta.key))  # `promote` was cut short.
     return entry
 
 
 def _demote(layout: Layout, entry: Entry) -> None:
-    """Something of what was proved is not known any more: it is what its host claims, until it is proved again.
+    """What its chunks must hash to is not what was proved, or not known: it is what its host claims, until it is proved again.
 
-    Else a member could fill the gap with anything, and it would count as proved.
+    A power loss may have left records from before, when a liar's were among them; and a member could fill a gap with anything.
     """
-    digest, folder = entry.meta.digest, entry.folder
-    if digest is None or folder is None:
+    digest = entry.meta.digest
+    if digest is None:
         raise ValueError("it is said to be proved, and names no digest")
     key = ContentKey.of_unverified(digest, entry.meta.source)
-    entry.folder = layout.content(key)
-    entry.folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(entry.folder)
-    entry.replace_meta(replace(entry.meta, key=key, verified=False))
+    _move(entry, layout.content(key))
+    entry.replace_meta(replace(entry.meta, key=key, verified=False, proof=None))
+
+
+def _move(entry: Entry, folder: Path) -> None:
+    if entry.folder is not None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        entry.folder.rename(folder)
+    entry.folder = folder

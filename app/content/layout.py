@@ -14,7 +14,8 @@ A whole content is one plain file, so `sha256sum data` proves it and a range ove
 Nothing is synced to disk, and nothing needs to be: a record says what the chunk hashes to, and a chunk is hashed before its
 first use after a start. Data that did not reach the disk, a torn record, or a bit that rotted all end the same way: the
 hash differs and the chunk is missing. A record has a check sum of its own, because the hash in it outlives the data: it says
-what the next source must send. `meta.json` is whole or absent, because rename is atomic; one that power loss left empty, or in
+what the next source must send. What was proved is told in `meta.json` with a check sum over the hashes that were proved: records that
+the disk brought back from before add up to another, and count for no more than they did then. `meta.json` is whole or absent, because rename is atomic; one that power loss left empty, or in
 which a bit rotted, does not add up and its folder is deleted.
 """
 
@@ -51,6 +52,7 @@ class Meta:
 
     Attributes:
         verified: the whole was hashed once and is what `digest` says.
+        proof: of a verified content on disk, `proof_of` what its chunks hashed to then.
         source: registry or host it came from, for people to read; never a URL with its query.
     """
 
@@ -59,6 +61,7 @@ class Meta:
     chunk_size: int
     digest: Digest | None = None
     verified: bool = False
+    proof: str | None = None
     media_type: str | None = None
     validator: Validator | None = None
     last_modified: str | None = None
@@ -178,6 +181,11 @@ def record(state: int, checksum: bytes) -> bytes:
         return bytes(RECORD_SIZE)
     body = bytes([state]) + checksum
     return body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def proof_of(checksums: bytes | bytearray) -> str:
+    """Of the checksums of all chunks, one after the other, one sha-256 in hexadecimal."""
+    return hashlib.sha256(checksums).hexdigest()
 
 
 def read_records(path: Path, count: int) -> tuple[bytearray, bytearray]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.containerd.processes import kinds, open_files, resident_bytes, threads
+from tests.containerd.processes import open_files
+from tests.leaks.holdings import at_rest
 from tests.leaks.work import REGISTRY_NAME, Lap
 from tests.support.blob_store import BlobStore
 from tests.support.nodes import Node, running_nodes
@@ -51,31 +52,6 @@ def nodes(new_folder: Callable[[], Path], registry_folder: Path) -> Iterator[lis
         ) as nodes,
     ):
         yield nodes
-
-
-def held(node: Node) -> dict[str, int]:
-    """What it holds of what can leak."""
-    pid = node.program.pid
-    files = kinds(open_files(pid))
-    return {
-        "files": files.total() - files["socket"],
-        "sockets": files["socket"],
-        "threads": threads(pid),
-        "tasks": int(node.metric("peerd_tasks")),
-        "MiB": resident_bytes(pid) >> 20,
-    }
-
-
-def at_rest(node: Node) -> dict[str, int]:
-    """The same, when nothing is under way any more."""
-    seen = [held(node)]
-
-    def unchanged() -> bool:
-        seen.append(held(node))
-        return len(seen) > 10 and seen[-10:] == seen[-1:] * 10
-
-    node.program.wait_until(unchanged, "at rest")
-    return seen[-1]
 
 
 def come_and_go(node: Node, number: int) -> None:
