@@ -4,12 +4,12 @@ Owns: the documents' shapes (OCI image-spec 1.1, "Image Manifest" and "Image Ind
 which of an index's manifests is meant by a platform.
 """
 
-import json
 import platform
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.errors import BadRequest, ContentError
 
 INDEX_TYPES: Final = (
@@ -125,7 +125,7 @@ class Manifest:
 def read_document(data: bytes, media_type: str) -> Index | Manifest:
     """The index or manifest that `data` spells; raises NotAnImage."""
     try:
-        document = json.loads(data)
+        document = parsed(data)
     except ValueError as error:
         raise NotAnImage(f"no JSON: {error}") from error
     if not isinstance(document, dict):

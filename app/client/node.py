@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from app.content.json_text import parsed
 from app.errors import BadRequest, PeerdError
 
 # Silence, not duration: the longest that a node lets a client wait for a byte is its own upstream deadline.
@@ -126,7 +127,7 @@ class Node:
 def _refusal(answer: http.client.HTTPResponse, what: str) -> NodeRefused:
     """The answer's own reason: an OCI error document (distribution-spec, Error Codes) or a problem document (RFC 9457)."""
     try:
-        document = json.loads(answer.read(_ERROR_BYTES_MAX))
+        document = parsed(answer.read(_ERROR_BYTES_MAX))
     except (ValueError, OSError, http.client.HTTPException):
         document = None
     reason = answer.reason

@@ -5,13 +5,13 @@ Pure: bytes in, descriptors out. What can not be read refers to nothing: an imag
 `KnownSizes` remembers how long blobs are by the manifests that were read lately, so that nobody has to ask upstream for it.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.errors import BadRequest
 
 _INDEX_TYPES = frozenset(
@@ -48,7 +48,7 @@ def refers(descriptor: BlobDescriptor) -> bool:
 def children(media_type: str, data: bytes) -> tuple[BlobDescriptor, ...]:
     """Manifests of an index, or configuration and layers of a manifest, in their order; empty for what is neither."""
     try:
-        document = json.loads(data)
+        document = parsed(data)
     except ValueError:
         return ()
     if not isinstance(document, dict):

@@ -32,6 +32,7 @@ from typing import Any, Literal
 
 from app.content.byte_range import chunk_count
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.content.key import ContentKey
 from app.content.validator import Validator
 from app.errors import BadRequest
@@ -88,7 +89,7 @@ class Meta:
     def from_json(cls, text: str) -> "Meta":
         """Raises ValueError where the text is not a whole and sensible `meta.json`."""
         try:
-            fields: dict[str, Any] = json.loads(text)
+            fields: dict[str, Any] = parsed(text)
             fields["key"] = ContentKey(fields["key"])
             fields["digest"] = Digest.parse(fields["digest"]) if fields["digest"] else None
             fields["validator"] = Validator(**fields["validator"]) if fields["validator"] else None

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.content.key import canonical_url
 from app.content.layout import Layout, read_whole, write_whole
 from app.content.validator import Validator
@@ -70,7 +71,7 @@ class Resolution:
     def from_json(cls, text: str) -> Self:
         """Raises ValueError where the text is not that of a resolution."""
         try:
-            fields: dict[str, Any] = json.loads(text)
+            fields: dict[str, Any] = parsed(text)
             fields["digest"] = Digest.parse(fields["digest"]) if fields["digest"] else None
             fields["validator"] = Validator(**fields["validator"]) if fields["validator"] else None
             found = cls(**fields)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast, get_args
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.errors import BadRequest
 
 REFERENCES_MAX = 100
@@ -21,7 +22,7 @@ BringState = Literal["waiting", "running", "finished", "failed"]
 
 
 def _fields(text: bytes) -> dict[str, Any]:
-    fields = json.loads(text)
+    fields = parsed(text)
     if not isinstance(fields, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 -- one error for all that is wrong with a document
     return fields

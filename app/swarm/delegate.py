@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.content.library import Library
 from app.content.location import FileAtUrl, ManifestInRegistry
 from app.content.manifests import Manifests
@@ -122,7 +123,7 @@ def _answering(answer: Callable[[dict[str, Any]], Awaitable[bytes]]) -> Callable
             return Response(status_code=403)
         try:
             text = await protocol.read_body(request.stream())
-            return Response(await answer(json.loads(text)), media_type="application/octet-stream")
+            return Response(await answer(parsed(text)), media_type="application/octet-stream")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return Response(f"not a question: {error}", 400)
         except PeerdError as error:

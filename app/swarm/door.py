@@ -5,7 +5,6 @@ chunk's home it says whose turn it is. Orders and questions for names are answer
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -21,6 +20,7 @@ from app.content.descriptor import Slice
 from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.hashing import hash_of
+from app.content.json_text import parsed
 from app.content.key import ContentKey
 from app.content.names import Name, Resolution
 from app.content.resolver import Resolver
@@ -147,7 +147,7 @@ class PeerDoor:
         """This node is a chunk's home: it gives the chunk, or leave to fetch it, or says who has leave."""
         key, span = request.path_params["key"], _one_range(request.headers.get("Range"))
         try:
-            without = json.loads(await protocol.read_body(request.stream()))["without"]
+            without = parsed(await protocol.read_body(request.stream()))["without"]
         except (ValueError, KeyError, TypeError) as error:
             return Response(f"not a request for leave: {error!r}", 400)
         if span is None or not isinstance(without, list):

@@ -30,6 +30,7 @@ import json
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
+from app.content.json_text import parsed
 from app.content.key import ContentKey
 from app.content.names import Name
 from app.content.source import Stat
@@ -119,7 +120,7 @@ def write_stat(size: int, media_type: str | None) -> str:
 
 def read_stat(text: bytes) -> Stat:
     """Raises ValueError where the document is not one."""
-    fields = json.loads(text)
+    fields = parsed(text)
     if not isinstance(fields, dict):
         raise ValueError("not a stat document")  # noqa: TRY004 -- one error for all that is wrong with a document
     size, media_type = fields.get("size"), fields.get("media_type")

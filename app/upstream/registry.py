@@ -3,10 +3,10 @@
 Owns: the paths of the distribution-spec ("Pulling manifests", "Pulling blobs") and in whose name they are asked for.
 """
 
-import json
 from collections.abc import Mapping
 
 from app.content.digest import Digest
+from app.content.json_text import parsed
 from app.content.location import BlobInRegistry, ManifestInRegistry
 from app.errors import BadRequest, SourceLied, UpstreamRefused
 from app.upstream.body import content_length, refuse_encoded
@@ -163,7 +163,7 @@ def _media_type(headers: Mapping[str, str]) -> str | None:
 def _media_type_within(body: bytes) -> str:
     """A manifest's own `mediaType` (image-spec), for a registry that sends no Content-Type."""
     try:
-        media_type = json.loads(body).get("mediaType")
+        media_type = parsed(body).get("mediaType")
     except (ValueError, AttributeError):
         media_type = None
     return media_type if isinstance(media_type, str) else MANIFEST_MEDIA_TYPES[1]

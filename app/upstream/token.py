@@ -11,10 +11,10 @@ over TLS: then the challenge is refused.
 
 import asyncio
 import hashlib
-import json
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
+from app.content.json_text import parsed
 from app.errors import UpstreamForbidden, UpstreamUnavailable
 from app.upstream.challenge import Challenge, challenges
 from app.upstream.control import ControlClient
@@ -174,7 +174,7 @@ class Tokens:
 
 def _token_of(answer: Answer, realm: UpstreamUrl) -> tuple[str, float]:
     try:
-        document = json.loads(answer.body or b"")
+        document = parsed(answer.body or b"")
         token = document.get("token") or document.get("access_token")
         expires_seconds = float(document.get("expires_in") or _EXPIRES_SECONDS)
     except (ValueError, TypeError, AttributeError) as error:
