@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?= tests
 BENCH ?=
-SOAK ?= tests/containerd/test_rounds.py tests/crash tests/chaos tests/drain tests/leaks tests/swarm/test_simulated_clusters.py
+SOAK ?= tests/containerd/test_rounds.py tests/crash tests/chaos tests/drain tests/fuzz tests/leaks tests/swarm/test_simulated_clusters.py
 # Processes that run tests at the same time.
 JOBS ?= 2
 
@@ -35,12 +35,14 @@ test:  ## Run everything that CI runs: lint, the check of generated code, all te
 # What is set in the environment counts instead. docs/build.md tells what each is.
 soak: export PEERD_PULL_ROUNDS ?= 20
 soak: export PEERD_CRASH_ROUNDS ?= 200
+soak: export PEERD_POWER_EXAMPLES ?= 600
+soak: export PEERD_FUZZ_CASES ?= 10000
 soak: export PEERD_CHAOS_PULLS ?= 100
 soak: export PEERD_CHAOS_READS ?= 1000
 soak: export PEERD_DRAIN_ROUNDS ?= 200
 soak: export PEERD_LEAKS_SECONDS ?= 300
 soak: export PEERD_SWARM_SEEDS ?= $(shell seq -s ' ' 1 25)
-soak: $(VENV)/.installed-dev  ## Run the fault tests with their full counts, within an hour: pulls, crashes, chaos, drain, leaks
+soak: $(VENV)/.installed-dev  ## Run the fault tests with their full counts, within an hour: pulls, crashes, chaos, drain, fuzz, leaks
 	scripts/test_requirements.sh
 	$(BIN)/python -m pytest --verbose $(SOAK)
 
