@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,7 +28,7 @@ from app import assembly
 from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.key import ContentKey
-from app.content.layout import Layout, Meta
+from app.content.layout import Layout, Meta, proof_of
 from app.main import application
 from app.settings import load_settings
 from bench.servers import cpu_seconds, free_port, resident_mib, running
@@ -89,11 +90,12 @@ def fill(cache: Path, chunks: int) -> list[str]:
     layout = Layout(cache)
     layout.prepare()
     checksum = hashlib.sha256(bytes(CHUNK_BYTES)).digest()
+    proof = proof_of(checksum * CHUNKS_EACH)
     digests = []
     for number in range(chunks // CHUNKS_EACH):
         digest = Digest.parse(f"sha256:{hashlib.sha256(b'%d' % number).hexdigest()}")
         key = ContentKey.of_digest(digest)
-        meta = Meta(key, CHUNKS_EACH * CHUNK_BYTES, CHUNK_BYTES, digest, verified=True, source="bench")
+        meta = Meta(key, CHUNKS_EACH * CHUNK_BYTES, CHUNK_BYTES, digest, verified=True, proof=proof, source="bench")
         entry = Entry.create(meta, layout.content(key))
         file = entry.file()
         os.ftruncate(file.fileno(), meta.size)
@@ -191,15 +193,14 @@ def transferring(port: int, digests: Sequence[str]) -> Iterator[None]:
             time.sleep(0.1)
         connection.close()
 
-    clients = [threading.Thread(target=read, args=(digest,)) for digest in digests]
-    for client in clients:
-        client.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for client in clients:
-            client.join()
+    with ThreadPoolExecutor(len(digests)) as clients:
+        done = [clients.submit(read, digest) for digest in digests]
+        try:
+            yield
+        finally:
+            over.set()
+        for one in done:
+            one.result()
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def running_node(folder: Path, port: int, *options: str) -> Iterator[subprocess.
     """A node that is asked at `port`, and may ask upstreams on loopback."""
     folder.mkdir(parents=True, exist_ok=True)
     own = ["--http-addr", f"127.0.0.1:{port}", "--cache-dir", str(folder / "cache")]
-    own += ["--upstream-allow", "127.0.0.1:*", "--log-format", "text", "--log-level", "warning"]
+    own += ["--upstream-allow", "127.0.0.1:*", "--log-format", "text", "--log-level", "error"]
     with running([sys.executable, "-m", "app.cli", "serve", *own, *options], port) as process:
         yield process
 
