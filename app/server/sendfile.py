@@ -145,8 +145,7 @@ class _Sender:
         self._head = b""
 
     async def send(self, message: Any) -> None:
-        if self._cycle.disconnected:
-            raise ClientLeft("the connection is closed")
+        self._see_that_it_is_open()
         if message["type"] == ZEROCOPY:
             await self._send_file(message["file"], message["offset"], message["count"])
         elif message["type"] == "http.response.start" and self._protocol.raw is not None:
@@ -161,7 +160,13 @@ class _Sender:
             head_data, self._head = self._head, b""
             if head_data:
                 self._cycle.transport.write(head_data)
+                self._see_that_it_is_open()
             await self._send(message)
+
+    def _see_that_it_is_open(self) -> None:
+        """A write that fails closes uvloop's transport at once, and `disconnected` is set in the next turn of the loop."""
+        if self._cycle.disconnected or self._cycle.transport.is_closing():
+            raise ClientLeft("the connection is closed")
 
     async def _send_file(self, fd: int, offset: int, count: int) -> None:
         cycle, protocol = self._cycle, self._protocol
