@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 
 import pytest
 import uvicorn
+import uvloop
 
-from app.server.sendfile import ZEROCOPY, BodyBrokenOff, SendfileProtocol
+from app.server.sendfile import ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
 
 
 @contextlib.asynccontextmanager
@@ -131,3 +133,30 @@ async def test_a_client_that_leaves_ends_the_answer(file):
         await reader.readexactly(1 << 20)
         writer.close()
         await asyncio.wait_for(ended.wait(), 30)
+
+
+def test_a_connection_that_broke_in_the_same_turn_of_the_loop_is_written_to_no_more():
+    """uvloop closes a transport whose write failed at once, and raises RuntimeError for the next one."""
+    ends: list[type[BaseException]] = []
+
+    async def conversation_that_breaks() -> None:
+        async def app(scope, receive, send):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                for _ in range(3):
+                    await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+            except Exception as error:
+                ends.append(type(error))
+                raise
+
+        async with served(app) as address, asyncio.timeout(20):
+            client = socket.create_connection(address)
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            while not ends:
+                await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(conversation_that_breaks())
+    assert ends == [ClientLeft]
