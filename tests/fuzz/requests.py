@@ -221,12 +221,17 @@ FRAMINGS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversation:
     """What is sent, piece by piece. `sure`: each request has an end that everybody would see, so each is answered."""
 
     pieces: tuple[bytes, ...]
     sure: bool
+
+    def __repr__(self) -> str:
+        """Short enough to be read; the seed has the rest."""
+        cut = [piece if len(piece) <= 800 else piece[:600] + b" ... " + piece[-200:] for piece in self.pieces]
+        return f"Conversation({cut}, sure={self.sure})"
 
 
 def _framed(body: bytes, chunked: bool) -> bytes:

@@ -68,6 +68,7 @@ def judge(answer: Answer, door: str, root: str) -> None:
 
 
 @pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.parametrize("door", sorted(SHARES))
 def test_whatever_is_sent_is_answered_in_http_or_hung_up_on(door: str, fuzzed: Fuzzed) -> None:
     root = str(fuzzed.node.program.log.parent)
