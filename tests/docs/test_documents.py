@@ -87,7 +87,13 @@ def test_options_in_the_prose_exist(page: Page) -> None:
                 found for name in command.list_commands(context) if (found := command.get_command(context, name))
             ]
     named = {text.split()[0].split("=")[0] for text in page.code if text.startswith("--")}
-    others = {"--hypothesis-seed", "--index", "--lines", "--profile", "--scale"}  # of pytest, benchmarks, docker-compose
+    others = {
+        "--hypothesis-seed",
+        "--index",
+        "--lines",
+        "--profile",
+        "--scale",
+    }  # of pytest, benchmarks, docker-compose
     # `--tls-*` means several.
     assert not {name for name in named if name not in known | others and not name.endswith("*")}
 
