@@ -24,10 +24,10 @@ ROSTER_SECONDS = 0.5
 """How old the list of members may be that homes are worked out from."""
 
 ONCE_MORE_SECONDS = (0.1, 0.5, 1.0)
-"""How long is waited before each member that has a chunk is asked again which upstream does not give."""
-
+"""Rounds in which members are asked again for what upstream does not give, and how long is waited before each request."""
 
 ONCE_MORE_MEMBERS = 4
+"""In each round."""
 
 
 class Swarm:
