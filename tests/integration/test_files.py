@@ -45,6 +45,7 @@ def problem(reply: Reply) -> dict[str, object]:
         pytest.param("//twice//slashed?x=//y", id="slashes that are doubled"),
         pytest.param("/a%2Bb+c%2fd?sig=a%2Bb%2F%3D&sv=1", id="escapes, in the case they have"),
         pytest.param("/a%252Fb?c=%2525", id="an escape of an escape"),
+        pytest.param("/a%0Ab%0D?c=%0A", id="line breaks"),
         pytest.param("/empty?", id="a query without anything"),
         pytest.param("/?d=1", id="no path"),
         pytest.param("/a;b=c/d@e:f?g=h:i@j?k", id="characters that a URL may have"),

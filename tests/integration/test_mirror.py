@@ -119,7 +119,14 @@ def test_a_correlation_id_is_kept_or_made(node: Node) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize(
     "path",
-    ["/v2", "/v2/", "/v2/team/app/blobs/uploads/", f"/v2/team/app/blobs/{ABSENT}", "/v2/team/app/manifests/latest"],
+    [
+        "/v2",
+        "/v2/",
+        "/v2/a%0Ab",
+        "/v2/team/app/blobs/uploads/",
+        f"/v2/team/app/blobs/{ABSENT}",
+        "/v2/team/app/manifests/latest",
+    ],
 )
 def test_writes_are_405(node: Node, method: str, path: str) -> None:
     reply = node.ask(path, method=method)
