@@ -42,7 +42,7 @@ from app.routes.answers import answer_error
 from app.routes.node import Node
 from app.routes.shortcut import Front, Shortcuts
 from app.server.certificates import Certificates
-from app.server.doors import App, DoorError, bind, open_door
+from app.server.doors import App, Door, DoorError, bind, open_door
 from app.server.operations_only import operations_only
 from app.settings import Address, Settings
 from app.swarm.admission import Admission
@@ -172,15 +172,16 @@ async def running(
             node, heart, threads, shelf, OrderDoor(purger, preheats, partial(load_of, cache, metrics))
         )
         story = RequestStory(Front(app, node.shortcuts, answer_error), node=settings.node_name)
-        drain = settings.drain_timeout
-        for name, listener, behind, tls, seconds in (
-            ("peer", peer, peer_door, certificates, drain),
-            ("metrics", ops, operations_only(app), None, 0.0),
-            ("http", http, story, None, drain),
+        doors: dict[str, Door] = {}
+        for name, listener, behind, tls, drain_seconds in (
+            ("metrics", ops, operations_only(app), None, 0.0),  # first, to be the last that is closed
+            ("peer", peer, peer_door, certificates, settings.drain_timeout),
+            ("http", http, story, None, settings.drain_timeout),
         ):
             if listener is not None:
-                door = open_door(f"--{name}-addr", listener, behind, tls=tls, drain_seconds=seconds)
-                node.doors[name] = str((await stack.enter_async_context(door)).address)
+                opening = open_door(f"--{name}-addr", listener, behind, tls=tls, drain_seconds=drain_seconds)
+                doors[name] = await stack.enter_async_context(opening)
+                node.doors[name] = str(doors[name].address)
         if settings.hosts:
             # Last, when this node can serve: containerd reads the files at the next pull.
             for done in await threads.disk(install_mirrors, settings):
@@ -189,6 +190,8 @@ async def running(
         node.state = "ready"
         yield node
         node.state = "draining"
+        for name in doors.keys() & {"peer", "http"}:
+            doors[name].close()  # At the same time: together they have one drain timeout.
 
 
 @dataclass(frozen=True, slots=True)

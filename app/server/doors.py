@@ -38,6 +38,10 @@ class Door:
     address: Address
     server: uvicorn.Server
 
+    def close(self) -> None:
+        """Stop accepting; running answers have as long as the door was opened with, from now on. Returns at once."""
+        self.server.should_exit = True
+
 
 def bind(name: str, address: Address) -> socket.socket:
     """Listen at `address`. Raises DoorError, which says what is wrong with which option."""
@@ -57,7 +61,7 @@ async def open_door(
     tls: Certificates | None = None,
     drain_seconds: float,
 ) -> AsyncIterator[Door]:
-    """Serve `app` on `listener`; at the end, stop accepting and let running answers end for `drain_seconds`."""
+    """Serve `app` on `listener`; at the end, or at `Door.close`, stop accepting and let running answers end for `drain_seconds`."""
     config = uvicorn.Config(
         app,
         http=SendfileProtocol,

@@ -84,6 +84,10 @@ class SendfileProtocol(BoundedRequests):
                 log.debug("connection closed before the body's end: %s", reason)
                 cycle.disconnected = True
                 self.transport.close()
+            except asyncio.CancelledError:  # By uvicorn, when the time to drain is over; this is the task's own end.
+                log.debug("connection closed before the body's end: the node ends")
+                cycle.disconnected = True
+                self.transport.abort()
 
         super()._start_asgi_task(cycle, with_sendfile)
 

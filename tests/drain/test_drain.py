@@ -1,5 +1,6 @@
 """SIGTERM under load, again and again: no client sees a body that breaks off, and who comes later is sent elsewhere at once."""
 
+import json
 import os
 import random
 import threading
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -193,3 +195,24 @@ def test_no_body_breaks_off_when_a_node_is_told_to_leave(
             "readyz seen failing": refused,
         },
     )
+
+
+def test_who_takes_nothing_at_either_door_is_waited_for_once(
+    new_folder: Callable[[], Path], blob_store: BlobStore
+) -> None:
+    size = 32 << 20
+    write(blob_store.files / "stalled", "stalled", size)
+    # With what the peer door takes to give a reader up it would be more than the 20 s that a program of these tests has to end.
+    with running_nodes(new_folder(), 2, "--drain-timeout", "16s", "--chunk-size", f"{size}") as nodes:
+        node = nodes[0]
+        target = f"/blobs/{blob_store.url}/stalled"
+        assert node.ask(target).correct
+        key = json.loads(node.ask("/api/v1/contents").body)["contents"][0]["key"]
+        of_a_member = {"Range": f"bytes=0-{size - 1}", "X-MS-Peerd-RequestFromPeer": "true"}
+        with node.connect() as client, Wire(node.host, node.peer_port) as member:
+            assert client.begin(target).status == 200
+            assert member.begin(f"/contents/{quote(key, safe='')}", headers=of_a_member).status == 206
+            assert node.program.end() == 0
+        log = node.program.tail()
+        assert "200 broken off after" in log, log
+        assert "Traceback" not in log, log

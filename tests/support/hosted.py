@@ -49,7 +49,7 @@ def _started(folder: Path, name: str, host: Host, options: Sequence[str]) -> Hos
         *("--membership", "static"),
         *("--cache-dir", str(folder / name)),
         *("--containerd-socket", str(folder / "absent.sock")),
-        *("--drain-timeout", "15s"),
+        *("--drain-timeout", "12s"),
         *("--log-format", "text"),
         *options,
     )
