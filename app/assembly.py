@@ -44,11 +44,12 @@ from app.routes.shortcut import Front, Shortcuts
 from app.server.certificates import Certificates
 from app.server.doors import App, Door, DoorError, bind, open_door
 from app.server.operations_only import operations_only
-from app.settings import Address, Settings
+from app.settings import Settings
 from app.swarm.admission import Admission
 from app.swarm.advertiser import Advertiser
 from app.swarm.delegate import HomeOfNames, NameDoor
 from app.swarm.door import PeerDoor
+from app.swarm.joining import joined
 from app.swarm.knowledge import Knowledge
 from app.swarm.leases import Leases
 from app.swarm.members_only import MembersOnly
@@ -59,18 +60,7 @@ from app.swarm.peers import Peers
 from app.swarm.ranking import Conduct
 from app.swarm.swarm import Swarm
 from app.upstream import Proxies, RegistryNames, UpstreamConfig, UpstreamSource
-from peerd_gossip import (
-    Gossip,
-    GossipConfig,
-    Member,
-    Membership,
-    SerfConfig,
-    SerfMembership,
-    StaticMembership,
-    key_hash,
-    read_key,
-)
-from peerd_gossip import TlsFiles as GossipTls
+from peerd_gossip import Gossip, key_hash
 
 log = logging.getLogger("peerd")
 
@@ -112,7 +102,7 @@ async def running(
         upstream = await stack.enter_async_context(
             UpstreamSource.open(config, threads.upstream, on_refused=metrics.refused)
         )
-        gossip = await _gossip(stack, settings, peer.getsockname()[1]) if peer else None
+        gossip = await stack.enter_async_context(joined(settings, peer.getsockname()[1])) if peer else None
         tasks = await stack.enter_async_context(Tasks())
         advertiser = Advertiser()
         shelf = ContainerdShelf(cache, advertiser.holder(), tasks=tasks)
@@ -265,43 +255,6 @@ def _warn(settings: Settings, metrics: Metrics) -> None:
     if not settings.http_addr.is_loopback:
         log.warning("--http-addr %s is reached from other hosts: they may read what this node may", settings.http_addr)
         metrics.node_door_exposed.set(1)
-
-
-async def _gossip(stack: AsyncExitStack, settings: Settings, peer_port: int) -> Gossip:
-    me = Member(
-        settings.node_name,
-        int(time.time() * 1000),  # greater at each start: a newer life replaces the older one
-        str(Address(settings.advertise_host, peer_port)),
-        str(Address(settings.advertise_host, settings.gossip_addr.port)),
-        settings.zone or "",
-        __version__,
-    )
-    tls = settings.tls
-    config = GossipConfig(
-        me,
-        str(settings.gossip_addr),
-        tls=GossipTls(tls.ca, tls.cert, tls.key) if tls else None,
-        fp_rate=settings.filter_fp_rate,
-    )
-    return await stack.enter_async_context(Gossip.running(config, _membership(settings)))
-
-
-def _membership(settings: Settings) -> Membership:
-    """Who tells which members there are."""
-    join = [str(address) for address in settings.join_addresses]
-    if settings.membership != "serf":
-        return StaticMembership(join)  # names among them are asked again: that is all that `dns` means
-    rpc = settings.serf_rpc_addr
-    return SerfMembership(
-        SerfConfig(
-            join=join,
-            bind=str(settings.serf_bind),
-            advertise=str(Address(settings.advertise_host, settings.serf_bind.port)),
-            key=read_key(settings.serf_key_file) if settings.serf_key_file else None,
-            state=settings.cache_dir / "serf",
-            rpc_addr=str(rpc) if rpc else None,
-        )
-    )
 
 
 def _certificates(settings: Settings) -> Certificates | None:

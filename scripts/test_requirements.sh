@@ -3,7 +3,7 @@
 # As root it installs what is missing (Debian 12); otherwise it says what that is and exits 1.
 set -eu
 
-packages="chromium containerd docker-compose docker-registry docker.io iproute2 mmdebstrap nginx-light openssl prometheus runc serf skopeo"
+packages="busybox-static chromium containerd docker-compose docker-registry docker.io iproute2 mmdebstrap nginx-light openssl prometheus runc serf skopeo"
 
 missing=""
 for package in $packages; do

@@ -64,7 +64,8 @@ class Deck:
         lies = [lie for lie in Lie if lie is not Lie.TRUE]
         others = [lie for lie in lies if lie not in _OF_PARTS]
         self._all = {True: lies, False: [*others, *[Lie.TRUE] * 4 * len(others)]}
-        self._left: dict[bool, list[Lie]] = {True: [], False: []}
+        # The worst first: a short run may ask for few parts.
+        self._left: dict[bool, list[Lie]] = {True: [Lie.WRONG_BYTES], False: []}
         self._lock = threading.Lock()
 
     def draw(self, request: Message, answer: Message) -> Lie:

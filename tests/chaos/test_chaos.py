@@ -213,4 +213,4 @@ def test_nothing_fails_and_no_byte_is_wrong(world: World, figures: Figures) -> N
     figures("Lies", lies)
     assert not failures, f"{len(failures)} failed; the first: {failures[0]!r}"
     assert all(faults.happened.values()), "each fault happened"
-    assert told[Lie.WRONG_BYTES], "the liar was believed to be worth asking"
+    assert sum(lies.values()), "the liar was believed to be worth asking"
