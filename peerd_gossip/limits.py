@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+ROUNDS_OF_1000 = 5
+"""In so many rounds news reaches 1,000 members, each of which tells it to 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,7 +14,8 @@ class Limits:
     """How eager, and how much at most."""
 
     interval_s: float = 0.2
-    """Between two rounds of telling. Shorter spreads faster and sends more, smaller messages; 5 to 6 rounds reach 1,000."""
+    """Between two rounds of telling, in a cluster of 1,000 or more; see `interval_between`. Shorter spreads faster and sends more,
+    smaller messages."""
     fanout: int = 4
     rounds: int = 2
     """Each piece of news is told to fanout * rounds members. Of all members about e^-(fanout * rounds) miss it, whatever
@@ -37,3 +42,11 @@ class Limits:
     answer_bytes: int = 256 << 10
     answers: int = 4
     """Messages of answer_bytes that one Want may be answered with; the asker asks again for the rest."""
+
+    def interval_between(self, others: int) -> float:
+        """Seconds between two rounds where there are so many other members: news reaches all after as long in any cluster.
+
+        It takes log(others) / log(fanout) rounds, so of few members each may gather its news for longer.
+        """
+        rounds = max(2, math.ceil(math.log(others + 1, self.fanout + 1)))
+        return self.interval_s * max(1.0, ROUNDS_OF_1000 / rounds)

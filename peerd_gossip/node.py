@@ -220,6 +220,8 @@ class Gossip:
 
     def on_message(self, message: Message, sender: MemberId) -> None:
         """A message of another member."""
+        if (member := self._roster.by_id(sender)) is not None:
+            self._membership.is_still_here(member)
         self._replica.receive(message, sender, now=self._clock())
         self._wake.set()
 

@@ -364,7 +364,7 @@ class Replica:
     def _round(self, now: float) -> None:
         """Tell the news to a few partners."""
         self._publish()
-        interval = self._limits.interval_s
+        interval = self._limits.interval_between(len(self._others))
         partners = self._partners.sample(self._limits.fanout)
         rumours = self._rumours.take(self._limits.message_bytes)
         for partner in partners:

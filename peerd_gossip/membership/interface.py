@@ -33,6 +33,9 @@ class Membership(Protocol):
     def heard_from(self, member: Member) -> None:
         """This member has spoken to us over gRPC; an engine that finds out for itself need not care."""
 
+    def is_still_here(self, member: Member) -> None:
+        """A live member has sent a message; an engine that asks whether it is alive may save itself the question."""
+
     async def leave(self) -> None:
         """Tell the others that this member goes for good; bounded in time, raises nothing that can be waited out."""
 

@@ -118,6 +118,9 @@ class SerfMembership:
         if member not in self._members.values():
             self._sync_now.set()
 
+    def is_still_here(self, member: Member) -> None:
+        """The agent finds out for itself."""
+
     async def leave(self) -> None:
         """The agent leaves; one that is not ours loses our tags."""
         self._leaving = True

@@ -1,7 +1,7 @@
 """Membership by a list, or by a DNS name: members are greeted again and again, and pass on whom they know.
 
-Each member is asked directly once a second or so, which makes n² greetings: meant for a laptop, for tests, and for some
-dozens of nodes. One address of the list that answers is enough, as the answer names everybody else; names in the list
+Each member is asked directly once a second or so, less often when it speaks to us anyway, which makes n² greetings: meant
+for a laptop, for tests, and for some dozens of nodes. One address of the list that answers is enough, as the answer names everybody else; names in the list
 are resolved anew every ten seconds, so a headless service of Kubernetes is a list too.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import socket
 import time
@@ -37,6 +38,8 @@ class StaticTiming:
     answer_s: float = 1.0
     failed_after_s: float = 5.0
     """A member that has not answered for so long is failed: a few rounds, so that one lost answer is no failure."""
+    trusted_s: float = 2.5
+    """Who has spoken to us since the last round is not greeted in this one, as long as its last answer is no older than that."""
     forget_after_s: float = 3600.0
     resolve_s: float = 10.0
 
@@ -45,6 +48,7 @@ class StaticTiming:
 class _Known:
     member: Member
     answered: float  # when it last did, or when it was first heard of
+    heard: float = -math.inf  # when it last spoke to us
     alive: bool = False
     claim: Member | None = None  # a later life that others tell of: believed when it answers for itself
 
@@ -85,8 +89,15 @@ class StaticMembership:
 
     def heard_from(self, member: Member) -> None:
         """Somebody who is new, or in a new life, is greeted back at once; it is alive when it answers."""
+        self.is_still_here(member)
         if self._consider(member):
             self._wake.set()
+
+    def is_still_here(self, member: Member) -> None:
+        """It need not be greeted in the next round."""
+        known = self._known.get(member.name)
+        if known is not None and known.member.life == member.life:
+            known.heard = self._clock()
 
     async def leave(self) -> None:
         """Say goodbye to everybody who may think that this one is alive; waits for each a second at most."""
@@ -124,7 +135,7 @@ class StaticMembership:
             self._wake.clear()
             await self._resolve()
             async with asyncio.TaskGroup() as tasks:
-                for known in list(self._known.values()):
+                for known in [known for known in self._known.values() if self._is_to_be_greeted(known)]:
                     tasks.create_task(self._greet_member(known, at_once, greeter, report))
                 for address in self._seeds_to_greet():
                     tasks.create_task(self._greet_seed(address, at_once, greeter, me))
@@ -136,6 +147,12 @@ class StaticMembership:
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    def _is_to_be_greeted(self, known: _Known) -> bool:
+        """Of two that greet each other one is enough, and of two that talk anyway none, nearly."""
+        now = self._clock()
+        spoke = now - known.heard < self._timing.greet_s
+        return not (known.alive and known.claim is None and spoke and now - known.answered < self._timing.trusted_s)
 
     async def _resolve(self) -> None:
         if self._clock() - self._resolved_at < self._timing.resolve_s:

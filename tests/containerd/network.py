@@ -56,7 +56,7 @@ class Host:
         rate = ("rate", f"{mbit_per_s}mbit", "burst", f"{max(32, mbit_per_s)}kb", "latency", "100ms")
         for namespace, device in ends if both_ways else ends[:1]:
             # A packet that is larger than the bucket is dropped, and veth's are of up to 64 KiB.
-            _ip("-n", namespace, "link", "set", device, "gso_max_size", "8192")
+            _ip("-n", namespace, "link", "set", device, "gso_max_size", "32768")
             command = ("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *rate)
             subprocess.run(command, check=True, timeout=10)
 

@@ -24,6 +24,10 @@ many = st.lists(st.sampled_from(UNIVERSE), unique=True, min_size=30, max_size=15
 few = st.lists(st.sampled_from(UNIVERSE), unique=True, max_size=6)
 
 
+A_WHILE_S = 0.6
+"""More than between two rounds of so few members."""
+
+
 class Replicas(RuleBasedStateMachine):
     """Four replicas and a network that hypothesis makes as bad as it likes."""
 
@@ -84,7 +88,7 @@ class Replicas(RuleBasedStateMachine):
     @rule(one=who, count=st.integers(1, 3), seed=st.integers(0, 99))
     def a_member_withdraws_a_few_keys_tells_it_and_adds_them_again(self, one: int, count: int, seed: int) -> None:
         keys = self._withdraw(one, count, seed)
-        self.now += 0.3
+        self.now += A_WHILE_S
         self._send()
         self._add(one, keys)
 
@@ -133,7 +137,7 @@ class Replicas(RuleBasedStateMachine):
     @rule()
     def everything_is_exchanged(self) -> None:
         for _ in range(200):
-            self.now += 0.3
+            self.now += A_WHILE_S
             self._send()
             while self.in_flight:
                 self._deliver(*self.in_flight.pop(0))

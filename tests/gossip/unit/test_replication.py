@@ -94,9 +94,17 @@ def test_a_new_key_is_told_at_once_when_it_is_quiet_and_to_each_a_few_times() ->
     told = (A, Rumours(deltas=(Delta(Stamp(ME, 1, 1), (KEY,)),)))
     assert one.says(after=10) == [told]
     assert one.says() == []
-    assert one.replica.next_deadline() == pytest.approx(one.now + QUIET.interval_s)
-    assert one.says(after=QUIET.interval_s) == [told]
-    assert one.says(after=QUIET.interval_s) == []
+    between = QUIET.interval_between(1)
+    assert one.replica.next_deadline() == pytest.approx(one.now + between)
+    assert one.says(after=between) == [told]
+    assert one.says(after=between) == []
+
+
+@pytest.mark.parametrize(("others", "rounds"), [(1, 2), (7, 2), (24, 2), (25, 3), (199, 4), (999, 5), (2999, 5)])
+def test_news_is_everywhere_after_the_same_second_in_any_cluster(others: int, rounds: int) -> None:
+    """One that has told 4 others is one of 5 that tell it in the next round."""
+    assert 5**rounds > others or others > 1000
+    assert rounds * Limits().interval_between(others) == pytest.approx(1.0)
 
 
 def test_what_is_new_is_passed_on_and_what_is_old_is_not() -> None:
