@@ -29,12 +29,13 @@ from app.content.resolver import Resolver
 from app.content.source import Asker, Catalogue, Nobody
 from app.content.tasks import Tasks
 from app.content.threads import Threads
+from app.observability.copies import Copies
 from app.observability.metrics import Metrics
 from app.observability.recent_errors import RecentErrors
 from app.observability.request import RequestStory
 from app.observability.transfers import Transfers
 from app.operations.bring import Bringer
-from app.operations.loads import Loads, load_of
+from app.operations.loads import Loads, told_load_of
 from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
@@ -76,7 +77,7 @@ async def running(
         CacheLocked, OSError: the cache folder can not be used.
         GossipError: membership can not be had.
     """
-    metrics = Metrics(settings.node_name)
+    metrics, copies = Metrics(settings.node_name), Copies()
     recent_errors = RecentErrors()
     async with AsyncExitStack() as stack:
         stack.enter_context(recent_errors.listening())
@@ -110,7 +111,16 @@ async def running(
         client = _peer_client(stack, settings, certificates)
         peers = _peers(gossip, client, threads, metrics) if gossip else None
         heart = _heart(
-            settings, cache, store, peers, upstream, client=client, threads=threads, tasks=tasks, metrics=metrics
+            settings,
+            cache,
+            store,
+            peers,
+            upstream,
+            client=client,
+            threads=threads,
+            tasks=tasks,
+            metrics=metrics,
+            copies=copies,
         )
         _advertise(advertiser, cache, heart.resolver, gossip)
         await stack.enter_async_context(store.running())
@@ -143,6 +153,7 @@ async def running(
             manifests=manifests,
             purges=Purges(settings.node_name, purger, others),
             preheats=preheats,
+            copies=copies,
             loads=Loads(others, tasks=await stack.enter_async_context(Tasks())),
             recent_errors=recent_errors,
             transfers=transfers,
@@ -159,7 +170,7 @@ async def running(
             node.doors["gossip"] = gossip.me.gossip_addr
         app = application(node)
         peer_door = _peer_door(
-            node, heart, threads, shelf, OrderDoor(purger, preheats, partial(load_of, cache, metrics))
+            node, heart, threads, shelf, OrderDoor(purger, preheats, partial(told_load_of, cache, metrics, copies))
         )
         story = RequestStory(Front(app, node.shortcuts, answer_error), node=settings.node_name)
         doors: dict[str, Door] = {}
@@ -208,6 +219,7 @@ def _heart(
     threads: Threads,
     tasks: Tasks,
     metrics: Metrics,
+    copies: Copies,
 ) -> _Heart:
     catalogues: list[Catalogue] = [store] if peers is None else [store, peers]
     asker: Asker = InOrder([store, upstream])
@@ -218,7 +230,7 @@ def _heart(
             peers, [store], upstream, leases, chunk_size=settings.chunk_size, rng=_chance(), metrics=metrics
         )
         delegate = HomeOfNames(swarm.roster, client, threads.peers)
-    flights = Flights(cache, asker, tasks=tasks, tally=metrics)
+    flights = Flights(cache, asker, tasks=tasks, tally=metrics, from_upstream=copies.came_in)
     proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
     prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=settings.prefetch)
     reader = Reader(cache, flights, proofs, prefetcher)

@@ -153,6 +153,18 @@ class Transfer(BaseModel):
     correlation_id: Annotated[str, Field(description="The request's name in the logs.")]
 
 
+class Image(BaseModel):
+    """What upstream has sent of one image or file, to all members together."""
+
+    model_config = ConfigDict(frozen=True)
+    name: Annotated[str, Field(description="`<registry>/<repository>`, or a URL's host and path.")]
+    size_bytes: Annotated[int, Field(description="Of its contents of which anything came.", ge=0)]
+    upstream_bytes: Annotated[int, Field(description="Sent by upstream.", ge=0)]
+    distinct_bytes: Annotated[int, Field(description="What of these is not the same.", ge=0)]
+    copies: Annotated[float, Field(description="`upstream_bytes` divided by `distinct_bytes`.", ge=0.0)]
+    last_at: Annotated[AwareDatetime, Field(description="When the last of it came, in UTC.")]
+
+
 class NodeCount(RootModel[int]):
     """A number of nodes."""
 
@@ -268,12 +280,28 @@ class TransferList(BaseModel):
     ]
 
 
+class ImageList(BaseModel):
+    """What upstream has sent of images and files."""
+
+    model_config = ConfigDict(frozen=True)
+    members: Annotated[int, Field(description="How many members the sum is of, this node included.", ge=1)]
+    images: Annotated[list[Image], Field(description="Newest first.")]
+
+
 class TransfersEvent(BaseModel):
     """A transfer began, ended or went on."""
 
     model_config = ConfigDict(frozen=True)
     event: Annotated[Literal["transfers"], Field(description="The event's name.")]
     data: TransferList
+
+
+class ImagesEvent(BaseModel):
+    """Upstream has sent more."""
+
+    model_config = ConfigDict(frozen=True)
+    event: Annotated[Literal["images"], Field(description="The event's name.")]
+    data: ImageList
 
 
 class PreheatRequest(BaseModel):
@@ -367,11 +395,11 @@ class MembersEvent(BaseModel):
     data: MemberList
 
 
-class Event(RootModel[Union[StatusEvent, MembersEvent, TransfersEvent]]):
+class Event(RootModel[Union[StatusEvent, MembersEvent, TransfersEvent, ImagesEvent]]):
     """One event of `/api/v1/events`; its name says what its data is."""
 
     model_config = ConfigDict(frozen=True)
     root: Annotated[
-        StatusEvent | MembersEvent | TransfersEvent,
+        StatusEvent | MembersEvent | TransfersEvent | ImagesEvent,
         Field(description="One event of `/api/v1/events`; its name says what its data is."),
     ]

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
 from app.content.fill import Fill, FillSink
@@ -67,11 +68,13 @@ class Flights:
         *,
         tasks: Tasks,
         tally: Tally,
+        from_upstream: Callable[[Content, ByteRange], None] = lambda _content, _span: None,
     ) -> None:
         self._cache = cache
         self._asker = asker
         self._tasks = tasks
         self._tally = tally
+        self._from_upstream = from_upstream
         self._fills: dict[tuple[Entry, int], Fill] = {}
         self._pending: dict[Entry, int] = {}
         # Failed, and still being read from: what their readers look at is not to be written over.
@@ -206,14 +209,14 @@ class Flights:
 
     async def _attempt(self, offer: Offer, content: Content, fill: Fill) -> None:
         """Fetch what is missing of a chunk from one offer, and keep it."""
-        sink, began = fill.sink(offer), self._cache.clock()
+        sink, start, began = fill.sink(offer), fill.position, self._cache.clock()
         try:
             try:
                 if fill.position < fill.span.stop:
                     await offer.fetch(fill.remaining(), sink)
                     self._tally.answered(offer.kind, sink.received, self._cache.clock() - began)
             finally:
-                self._tally.came_in(offer.kind, sink.received)
+                self._came_in(content, offer.kind, start, sink.received)
             self._land(content, fill, sink)
         except RangesUnsupported:
             sink.close()
@@ -223,6 +226,12 @@ class Flights:
             raise
         finally:
             sink.close()
+
+    def _came_in(self, content: Content, kind: SourceKind, start: int, count: int) -> None:
+        """So many bytes of a content came from `start` on."""
+        self._tally.came_in(kind, count)
+        if kind is SourceKind.UPSTREAM and count:
+            self._from_upstream(content, ByteRange(start, start + count))
 
     def _land(self, content: Content, fill: Fill, sink: FillSink) -> None:
         """Every byte of a chunk is in. Raises SourceLied, SourceUnavailable where that is not so."""
@@ -263,7 +272,7 @@ class Flights:
             ahead=self._cache.chunks_ahead(AHEAD_CHUNKS),
             claim=lambda run, index: self._claim(content, run, index),
             land=lambda fill, sink: self._land_from_run(content, fill, sink),
-            received=self._tally.came_in,
+            received=lambda kind, start, count: self._came_in(content, kind, start, count),
         )
         run.want(fill.index)
         runs.append(run)

@@ -38,7 +38,8 @@ class SequentialRun:
     """Fills an entry from its first chunk on. A sink, written to by one thread.
 
     `claim` gives the fill of a chunk over to the pass, or None where it is to be left out; `land` takes a chunk that is in, and
-    raises SourceLied where it is not what it must be. Both are called on the event loop.
+    raises SourceLied where it is not what it must be; `received` is told where bytes came and how many. All are called on the event
+    loop.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class SequentialRun:
         ahead: int = AHEAD_CHUNKS,
         claim: Callable[["SequentialRun", int], Fill | None],
         land: Callable[[Fill, FillSink], None],
-        received: Callable[[SourceKind, int], None],
+        received: Callable[[SourceKind, int, int], None],
     ) -> None:
         self.entry = entry
         self.error: PeerdError | None = None
@@ -159,7 +160,7 @@ class SequentialRun:
         view = memoryview(data)
         if self._position + len(view) > self.entry.meta.size:
             raise SourceLied(f"sent more than the {self.entry.meta.size} bytes asked for")
-        self._loop.call_soon_threadsafe(self._received, SourceKind.UPSTREAM, len(view))
+        self._loop.call_soon_threadsafe(self._received, SourceKind.UPSTREAM, self._position, len(view))
         while view:
             span = self.entry.span(self._position // self.entry.meta.chunk_size)
             index = span.start // self.entry.meta.chunk_size

@@ -4,19 +4,28 @@ Owns: what of another member's document is believed. Every reader raises ValueEr
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, cast, get_args
 
+from app.content.byte_range import chunk_count
 from app.content.digest import Digest
 from app.content.json_text import parsed
 from app.errors import BadRequest
+from app.observability.copies import CONTENTS_TOLD, NAME_LENGTH_MAX, Received, piece_size
 
 REFERENCES_MAX = 100
 """References of one preheat; openapi/peerd.yaml says the same."""
 
 PARTS_MAX = 800
 """Digests in one document. An index of 20 platforms with 30 layers each has 641."""
+
+COUNT_MAX = 1 << 60
+"""Of bytes: more than any node has moved, and little enough that those of all members can be put together."""
+
+_CONTENT = re.compile(r"[0-9a-f]{32}")
+_PIECES = re.compile(r"[0-9a-f]{1,256}")
 
 BringState = Literal["waiting", "running", "finished", "failed"]
 
@@ -195,9 +204,33 @@ class BringProgress:
         return cls(cast("BringState", state), _count(fields, "done"), total, error, frozenset(brought))
 
 
+def _received(told: object) -> Received:
+    """One row of a load."""
+    if not isinstance(told, list) or len(told) != 6:
+        raise ValueError(f"not what upstream sent of a content: {told!r}")
+    name, content, pieces, *counts = told
+    if (
+        not all(isinstance(one, str) for one in (name, content, pieces))
+        or not 0 < len(name) <= NAME_LENGTH_MAX
+        or not name.isprintable()
+        or not _CONTENT.fullmatch(content)
+        or not _PIECES.fullmatch(pieces)
+        or not all(isinstance(one, int) and 0 < one < COUNT_MAX for one in counts)
+    ):
+        raise ValueError(f"not what upstream sent of a content: {told!r}")
+    size, count, at = counts
+    bits = int(pieces, 16)
+    if not 0 < bits < 1 << chunk_count(size, piece_size(size)):
+        raise ValueError(f"a content of {size} bytes has no such pieces: {pieces}")
+    return Received(name, content, size, count, bits, at)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a node holds now, and what it has moved since its start. All in bytes."""
+    """What a node holds now, and what it has moved since its start. All in bytes.
+
+    `from_upstream` is what it was lately sent by upstream, newest first.
+    """
 
     cache_used: int
     cache_quota: int
@@ -208,13 +241,19 @@ class Load:
     received_peer: int
     received_upstream: int
     uploaded: int
+    from_upstream: tuple[Received, ...] = ()
 
     def to_json(self) -> bytes:
         """As it is sent."""
-        return json.dumps(asdict(self)).encode()
+        rows = [[one.name, one.content, f"{one.pieces:x}", one.size, one.count, one.at] for one in self.from_upstream]
+        return json.dumps({**asdict(self), "from_upstream": rows}).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """Raises ValueError."""
         said = _fields(text)
-        return cls(**{one.name: _count(said, one.name) for one in fields(cls)})
+        rows = said.get("from_upstream", [])
+        if not isinstance(rows, list) or len(rows) > CONTENTS_TOLD:
+            raise ValueError(f"not what upstream sent to a member: {rows!r:.100}")
+        counts = {one.name: _count(said, one.name) for one in fields(cls) if one.name != "from_upstream"}
+        return cls(**counts, from_upstream=tuple(map(_received, rows)))

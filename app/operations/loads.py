@@ -7,11 +7,13 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from app.content.cache import ChunkCache
 from app.content.source import SourceKind
 from app.content.tasks import Tasks
 from app.errors import SourceError
+from app.observability.copies import CONTENTS_TOLD, Copies, Received, together
 from app.observability.metrics import Metrics
 from app.operations.documents import Load
 from app.operations.others import Others
@@ -40,6 +42,11 @@ def load_of(cache: ChunkCache, metrics: Metrics) -> Load:
     )
 
 
+def told_load_of(cache: ChunkCache, metrics: Metrics, copies: Copies) -> Load:
+    """This node's own, as other members are told: with what upstream lately sent it."""
+    return replace(load_of(cache, metrics), from_upstream=tuple(copies.newest_first()[:CONTENTS_TOLD]))
+
+
 class Loads:
     """What other members last said."""
 
@@ -49,10 +56,22 @@ class Loads:
         self._watchers = 0
         self._asking = False
         self._known: dict[str, Load] = {}
+        self._from_upstream: list[Received] = []
+        self._answered = 0
 
     def of(self, name: str) -> Load | None:
         """What a member said when it was last asked; None where it did not answer, or nobody asked."""
         return self._known.get(name)
+
+    @property
+    def from_upstream(self) -> list[Received]:
+        """What upstream had sent to those others together who answered, when all had been asked."""
+        return self._from_upstream
+
+    @property
+    def answered(self) -> int:
+        """How many others that is of."""
+        return self._answered
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -74,10 +93,13 @@ class Loads:
                 async with asyncio.TaskGroup() as tasks:
                     for name in names:
                         tasks.create_task(self._ask(name))
+                # Once a round, not at each look: of a thousand members it is long.
+                self._from_upstream = together(one for load in self._known.values() for one in load.from_upstream)
+                self._answered = len(self._known)
                 await asyncio.sleep(max(ASK_SECONDS, len(names) / QUESTIONS_A_SECOND))
         finally:
             self._asking = False
-            self._known = {}
+            self._known, self._from_upstream, self._answered = {}, [], 0
 
     async def _ask(self, name: str) -> None:
         try:

@@ -4,6 +4,7 @@ import { chart } from "./chart.js";
 import { contents } from "./contents.js";
 import { errors } from "./errors.js";
 import { History } from "./history.js";
+import { images } from "./images.js";
 import { listen } from "./live.js";
 import { members } from "./members.js";
 import { summary } from "./summary.js";
@@ -41,4 +42,5 @@ listen({
   transfers(document) {
     transfers(document.transfers);
   },
+  images,
 });

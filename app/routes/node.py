@@ -9,6 +9,7 @@ from app.consent import ConsentedLibrary, ConsentedManifests
 from app.content.cache import ChunkCache
 from app.content.library import Library
 from app.content.manifests import Manifests
+from app.observability.copies import Copies
 from app.observability.metrics import Metrics
 from app.observability.recent_errors import RecentErrors
 from app.observability.transfers import Transfers
@@ -32,6 +33,7 @@ class Node:
     manifests: Manifests | ConsentedManifests
     purges: Purges
     preheats: Preheats
+    copies: Copies
     loads: Loads
     recent_errors: RecentErrors
     transfers: Transfers

@@ -9,13 +9,23 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from app.api.models import ContentList, MemberList, NodeCount, Preheat, PreheatRequest, Purge, Status, TransferList
+from app.api.models import (
+    ContentList,
+    ImageList,
+    MemberList,
+    NodeCount,
+    Preheat,
+    PreheatRequest,
+    Purge,
+    Status,
+    TransferList,
+)
 from app.operations.shelf import Full
 from app.operations.targets import parse_target
 from app.routes.answers import problem
 from app.routes.gauges import refresh
 from app.routes.node import node_of
-from app.routes.snapshots import content_of, members_of, preheat_of, purge_of, status_of, transfers_of
+from app.routes.snapshots import content_of, images_of, members_of, preheat_of, purge_of, status_of, transfers_of
 
 EVENT_SECONDS = 1.0
 RETRY_MILLISECONDS = 2000
@@ -73,6 +83,11 @@ async def list_transfers(request: Request) -> TransferList:
     return transfers_of(node_of(request))
 
 
+async def list_images(request: Request) -> ImageList:
+    """How often upstream sent the same bytes, image by image."""
+    return images_of(node_of(request))
+
+
 async def stream_events(request: Request) -> Response:
     """Snapshots as server-sent events: all at once on connect, then what changed, at most once a second."""
     node = node_of(request)
@@ -86,6 +101,7 @@ async def stream_events(request: Request) -> Response:
                     ("status", status_of(node)),
                     ("members", members_of(node)),
                     ("transfers", transfers_of(node)),
+                    ("images", images_of(node)),
                 ):
                     data = json.dumps(snapshot.model_dump(mode="json"), separators=(",", ":"))
                     if sent.get(name) != data:

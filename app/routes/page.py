@@ -25,6 +25,7 @@ _FILES: dict[str, tuple[Path, str]] = {
             "errors",
             "format",
             "history",
+            "images",
             "live",
             "members",
             "page",

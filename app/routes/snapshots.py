@@ -11,6 +11,7 @@ from app.api.models import (
     Cache,
     Content,
     Doors,
+    ImageList,
     LoggedError,
     Member,
     MemberCounts,
@@ -25,14 +26,18 @@ from app.api.models import (
     Transfer,
     TransferList,
 )
+from app.api.models import Image as ImageFacts
 from app.api.models import Node as NodeFacts
 from app.content.entry import Entry
 from app.content.source import SourceKind
+from app.observability.copies import images_in, together
 from app.operations import preheat as preheats
 from app.operations.documents import Load
 from app.operations.loads import load_of
 from app.operations.purge import NodePurge
 from app.routes.node import Node
+
+IMAGES_SHOWN = 20
 
 
 def status_of(node: Node) -> Status:
@@ -165,6 +170,27 @@ def transfers_of(node: Node) -> TransferList:
             )
             for one in node.transfers
         ]
+    )
+
+
+def images_of(node: Node) -> ImageList:
+    """What upstream sent of images and files, to this node and those that were asked."""
+    now = int(time.time())
+    images = images_in(together([*node.copies.newest_first(), *node.loads.from_upstream]))
+    return ImageList(
+        members=1 + node.loads.answered,
+        images=[
+            ImageFacts(
+                name=one.name,
+                size_bytes=one.size,
+                upstream_bytes=one.received,
+                distinct_bytes=one.distinct,
+                copies=round(one.copies, 3),
+                # Another member's clock may be ahead.
+                last_at=datetime.fromtimestamp(min(one.at, now), UTC),
+            )
+            for one in images[:IMAGES_SHOWN]
+        ],
     )
 
 

@@ -41,6 +41,7 @@ ROUTES = {
     "/api/v1/contents": {"get"},
     "/api/v1/contents/{key}": {"delete"},
     "/api/v1/transfers": {"get"},
+    "/api/v1/images": {"get"},
     "/api/v1/events": {"get"},
     "/api/v1/preheat": {"post"},
     "/api/v1/preheat/{id}": {"get"},

@@ -70,6 +70,7 @@ GETS = [
     ("/api/v1/contents", "operations.list_contents", {"limit": 100, "after": None}),
     ("/api/v1/contents?limit=7&after=url:ff", "operations.list_contents", {"limit": 7, "after": "url:ff"}),
     ("/api/v1/transfers", "operations.list_transfers", {}),
+    ("/api/v1/images", "operations.list_images", {}),
     ("/api/v1/events", "operations.stream_events", {}),
     ("/api/v1/preheat/01JW", "operations.get_preheat", {"id_": "01JW"}),
 ]

@@ -48,6 +48,7 @@ TARGETS = {
         "/api/v1/contents?limit=3",
         "/api/v1/contents?limit=0&after=%00",
         "/api/v1/transfers",
+        "/api/v1/images",
         f"/api/v1/contents/{digest_of(FILE)}",
         "/api/v1/contents/http%3A%2F%2FORIGIN%2Ffile?all_nodes=true",
         "/api/v1/preheat",

@@ -8,10 +8,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.api.models import MemberList, Status, TransferList
+from app.api.models import ImageList, MemberList, Status, TransferList
 from tests.support.nodes import Node
 
-MODELS: dict[str, type[BaseModel]] = {"status": Status, "members": MemberList, "transfers": TransferList}
+MODELS: dict[str, type[BaseModel]] = {
+    "status": Status,
+    "members": MemberList,
+    "transfers": TransferList,
+    "images": ImageList,
+}
 
 
 @contextmanager
@@ -37,7 +42,7 @@ def _parsed(lines: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_all_come_at_once_and_others_are_asked_how_loaded_they_are(nodes: list[Node]) -> None:
     assert all(member["load"] is None for name, member in nodes[0].members().items() if name != "node-1")
     with events_of(nodes[0]) as events:
-        assert {next(events)[0] for _ in range(3)} == {"status", "members", "transfers"}
+        assert {next(events)[0] for _ in range(4)} == set(MODELS)
         for name, document in events:
             if name == "members" and all(member["load"] for member in document["members"]):
                 break

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from app.api.models import ContentList, MemberList, Preheat, PreheatRequest, Purge, Status, TransferList
+from app.api.models import ContentList, ImageList, MemberList, Preheat, PreheatRequest, Purge, Status, TransferList
 from app.routes import operations
 
 router = APIRouter(tags=["operations"])
@@ -63,9 +63,15 @@ async def list_transfers(request: Request) -> TransferList | Response:
     return await operations.list_transfers(request)
 
 
+@router.api_route("/api/v1/images", methods=["GET"], response_model=ImageList)
+async def list_images(request: Request) -> ImageList | Response:
+    """How often upstream sent the same bytes of images and files."""
+    return await operations.list_images(request)
+
+
 @router.api_route("/api/v1/events", methods=["GET"], response_model=None)
 async def stream_events(request: Request) -> Response:
-    """Status, members and transfers, as they change."""
+    """Status, members, transfers and images, as they change."""
     return await operations.stream_events(request)
 
 
