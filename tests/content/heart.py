@@ -52,9 +52,13 @@ class Counts:
     received: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
     corrupt: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
     not_kept: int = 0
+    from_upstream: list[ByteRange] = field(default_factory=list)
 
     def came_in(self, kind: SourceKind, count: int) -> None:
         self.received[kind] += count
+
+    def came_from_upstream(self, _content: Content, span: ByteRange) -> None:
+        self.from_upstream.append(span)
 
     def answered(self, kind: SourceKind, count: int, seconds: float) -> None:
         """Nobody here asks how fast."""
@@ -133,7 +137,7 @@ async def heart(
         ChunkCache.open(root, quota=quota, chunk_size=CHUNK, threads=threads, clock=clock) as cache,
         Tasks() as tasks,
     ):
-        flights = Flights(cache, asker, tasks=tasks, tally=counts)
+        flights = Flights(cache, asker, tasks=tasks, tally=counts, from_upstream=counts.came_from_upstream)
         proofs = Proofs(cache, flights, threads=threads, tasks=tasks)
         prefetcher = Prefetcher(cache, flights, asker, tasks=tasks, enabled=prefetch)
         reader = Reader(cache, flights, proofs, prefetcher)

@@ -85,6 +85,19 @@ async def test_the_next_source_goes_on_at_the_same_byte(tmp_path: Path) -> None:
         content, entry = it.content(DATA)
         assert await it.read(content, entry, ByteRange(0, CHUNK)) == DATA[:CHUNK]
         assert upstream.fetched == [(0, ByteRange(0, CHUNK)), (0, ByteRange(300, CHUNK))]
+        await it.settled()
+        assert it.counts.from_upstream == [ByteRange(0, 300), ByteRange(300, CHUNK)]
+
+
+async def test_what_members_sent_is_not_told_as_upstream_s(tmp_path: Path) -> None:
+    upstream, members = FakeSource(DATA), FakeSource(DATA, [Conduct(honest)], kind=SourceKind.PEER)
+    async with heart(tmp_path, [members, upstream]) as it:
+        content, entry = it.content(DATA)
+        assert await it.read(content, entry, ByteRange(0, CHUNK)) == DATA[:CHUNK]
+        members.conducts = []
+        assert await it.read(content, entry, ByteRange(CHUNK, 2 * CHUNK)) == DATA[CHUNK : 2 * CHUNK]
+        await it.settled()
+        assert it.counts.from_upstream == [ByteRange(CHUNK, 2 * CHUNK)]
 
 
 async def test_a_member_is_not_believed_without_a_checksum(tmp_path: Path) -> None:
@@ -259,6 +272,9 @@ async def test_one_pass_serves_all_readers(tmp_path: Path) -> None:
         assert got == [DATA[one.start :] for one in wanted]
         assert [span for _, span in upstream.fetched].count(ByteRange(0, len(DATA))) == 1
         await it.assert_nothing_is_left_behind()
+        came = it.counts.from_upstream
+        assert [one.start for one in came] == [0, *(one.stop for one in came[:-1])]
+        assert came[-1].stop == len(DATA)
 
 
 @pytest.mark.usefixtures("impatient")

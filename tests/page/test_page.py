@@ -75,6 +75,14 @@ def test_what_the_cluster_spares_is_told(page: Browser, nodes: list[Node], image
         "west-1 · 2 of 2 alive",
         "west-2 · 1 of 1 alive",
     ]
+    row = f"#images tr[data-key='{NAME}/spared']"
+    page.wait_until(lambda: "1.00" in page.text(row), "telling how often upstream sent it")
+    assert page.run(f"[...document.querySelector({row!r}).cells].slice(0, 4).map(cell => cell.textContent)") == [
+        f"{NAME}/spared",
+        *["4.00 MiB"] * 2,
+        "1.00",
+    ]
+    page.wait_until(lambda: page.text("#images-count") == "received by 3 members since their start", "asking all")
     # The chart's own words: a rate for each source, and something painted.
     assert page.run("document.querySelectorAll('#legend li').length") == 4
     painted = """(() => {
