@@ -29,7 +29,7 @@ from app.content.resolver import Resolver
 from app.content.source import Asker, Catalogue, Nobody
 from app.content.tasks import Tasks
 from app.content.threads import Threads
-from app.observability.copies import Copies
+from app.observability.copies import Copies, host_of, name_of
 from app.observability.metrics import Metrics
 from app.observability.recent_errors import RecentErrors
 from app.observability.request import RequestStory
@@ -77,7 +77,7 @@ async def running(
         CacheLocked, OSError: the cache folder can not be used.
         GossipError: membership can not be had.
     """
-    metrics, copies = Metrics(settings.node_name), Copies()
+    metrics, copies = Metrics(settings.node_name), Copies(name_of if settings.consent == "cluster" else host_of)
     recent_errors = RecentErrors()
     async with AsyncExitStack() as stack:
         stack.enter_context(recent_errors.listening())

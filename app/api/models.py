@@ -157,7 +157,12 @@ class Image(BaseModel):
     """What upstream has sent of one image or file, to all members together."""
 
     model_config = ConfigDict(frozen=True)
-    name: Annotated[str, Field(description="`<registry>/<repository>`, or a URL's host and path.")]
+    name: Annotated[
+        str,
+        Field(
+            description="`<registry>/<repository>`, or a URL's host and path; with `--consent upstream` the registry or host alone."
+        ),
+    ]
     size_bytes: Annotated[int, Field(description="Of its contents of which anything came.", ge=0)]
     upstream_bytes: Annotated[int, Field(description="Sent by upstream.", ge=0)]
     distinct_bytes: Annotated[int, Field(description="What of these is not the same.", ge=0)]

@@ -6,7 +6,7 @@ the cluster took each byte once, N where N nodes pulled straight. Only what was 
 read is at 1 too. What differs is counted in pieces, and never as more than came: where a part of a piece was fetched several times,
 the copies are more than what is told, never less.
 
-An image is `<registry>/<repository>`, a file is host and path. A query may sign a URL, so it is no part of a name. A content that
+An image is `<registry>/<repository>`, a file is host and path. A query may sign a URL, so it is no part of a name. With `--consent upstream` registries and hosts are told, and no more. A content that
 several images share is told under the one through which it was fetched. Not counted are manifests, and content that is passed on
 without being kept: nobody knows whether two answers for it are copies of each other.
 """
@@ -78,19 +78,29 @@ def piece_size(size: int) -> int:
 
 
 def name_of(location: Location) -> str:
-    """What people know a place at upstream by; without a query, a user or a password."""
+    """What people know an image or a file by; without a query, a user or a password."""
     if isinstance(location, BlobInRegistry):
-        name = f"{location.registry}/{location.repository}"
-    else:
-        parts = urlsplit(location.url)
-        name = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return f"{location.registry}/{location.repository}"
+    return f"{host_of(location)}{urlsplit(location.url).path}"
+
+
+def host_of(location: Location) -> str:
+    """Its registry or host alone: where clients may not all know what the others get."""
+    return location.host.rpartition("@")[2]
+
+
+def _cut(name: str) -> str:
     return name if len(name) <= NAME_LENGTH_MAX else f"{name[: NAME_LENGTH_MAX - 1]}…"
 
 
 class Copies:
-    """What upstream sent this node since its start. `clock` gives seconds since the epoch."""
+    """What upstream sent this node since its start.
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    `name` says under what the contents of a place are told; `clock` gives seconds since the epoch.
+    """
+
+    def __init__(self, name: Callable[[Location], str] = name_of, *, clock: Callable[[], float] = time.time) -> None:
+        self._name = name
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], Received] = OrderedDict()
 
@@ -98,7 +108,7 @@ class Copies:
         """Upstream sent these bytes of a content, whether or not their chunk was completed."""
         if content.location is None:
             return
-        name, text = name_of(content.location), str(content.digest or content.key)
+        name, text = _cut(self._name(content.location)), str(content.digest or content.key)
         size = piece_size(content.size)
         touched = span.chunks(size)
         now = Received(

@@ -17,6 +17,7 @@ from app.observability.copies import (
     PIECES_MAX,
     Copies,
     ImageCopies,
+    host_of,
     images_in,
     name_of,
     piece_size,
@@ -150,16 +151,28 @@ def test_a_content_has_not_too_many_pieces(size: int) -> None:
         (BlobInRegistry("docker.io", "library/app", Digest.of(b"")), "docker.io/library/app"),
         (FileAtUrl("https://acct.blob.test:8443/a/b%20c?sv=1&sig=secret"), "acct.blob.test:8443/a/b%20c"),
         (FileAtUrl("https://user:secret@host.test/a#secret"), "host.test/a"),
-        (FileAtUrl("https://host.test/" + "a" * 1000), "host.test/" + "a" * (NAME_LENGTH_MAX - 11) + "…"),
     ],
 )
-def test_a_name_holds_no_signature_and_is_not_long(location: Location, name: str) -> None:
+def test_a_name_holds_no_signature(location: Location, name: str) -> None:
     assert name_of(location) == name
+
+
+def test_a_long_name_is_cut() -> None:
+    node = Copies()
+    node.came_in(content("a", 10, FileAtUrl("https://host.test/" + "a" * 1000)), ByteRange(0, 10))
+    assert only([node]).name == "host.test/" + "a" * (NAME_LENGTH_MAX - 11) + "…"
+
+
+def test_where_not_everybody_may_know_what_is_got_hosts_alone_are_told() -> None:
+    node = Copies(host_of)
+    node.came_in(blob("team/secret", b"layer"), ByteRange(0, 5))
+    node.came_in(content("a", 10, FileAtUrl("https://user:word@store.test/secret")), ByteRange(0, 10))
+    assert {image.name for image in summed([node])} == {"reg.test", "store.test"}
 
 
 def test_those_of_which_anything_came_last_are_remembered() -> None:
     clock = Clock()
-    node = Copies(clock)
+    node = Copies(clock=clock)
     for number in range(CONTENTS_MAX):
         node.came_in(content(str(number), 10), ByteRange(0, 5))
     clock.now += 60
@@ -174,7 +187,7 @@ def test_those_of_which_anything_came_last_are_remembered() -> None:
 
 def test_all_members_together_are_no_longer_than_one() -> None:
     clock = Clock()
-    nodes = [Copies(clock), Copies(clock)]
+    nodes = [Copies(clock=clock), Copies(clock=clock)]
     for number in range(CONTENTS_MAX):
         nodes[0].came_in(content(f"old {number}", 10), ByteRange(0, 10))
     clock.now += 1
@@ -187,7 +200,7 @@ def test_all_members_together_are_no_longer_than_one() -> None:
 
 def test_images_come_newest_first() -> None:
     clock = Clock()
-    node = Copies(clock)
+    node = Copies(clock=clock)
     for repository in ("first", "second", "first"):
         node.came_in(blob(repository, repository.encode() * round(clock.now)), ByteRange(0, 5))
         clock.now += 1
