@@ -18,6 +18,7 @@ theme(() => drawing.recolour());
 
 let status = null;
 let known = null;
+let received = null;
 
 function summed() {
   if (status !== null && known !== null) summary(status, known);
@@ -27,6 +28,7 @@ listen({
   status(document) {
     status = document;
     summed();
+    if (received !== null) images(received); // Their age changes without news.
     errors(document.recent_errors);
     shelf.changed(`${document.cache.contents} ${document.cache.chunks}`);
     histories.node.add(Date.now() / 1000, { [document.node.name]: document.bytes.served });
@@ -42,5 +44,8 @@ listen({
   transfers(document) {
     transfers(document.transfers);
   },
-  images,
+  images(document) {
+    received = document;
+    images(received);
+  },
 });

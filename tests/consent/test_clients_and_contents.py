@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Cluster
 from tests.consent.parties import CLIENTS, PrivateRegistry, headers_of
 from tests.support import made
+from tests.support.events import events_of
 from tests.support.nodes import Node, wait_until_agreed
 from tests.support.registry import AUTHORIZATION, Registry
 from tests.support.tables import Figures
@@ -205,3 +206,14 @@ def test_metrics_tell_how_often_and_never_who(nodes: list[Node], contents: dict[
     assert AUTHORIZATION.removeprefix("Basic ") not in text
     lines = [line for line in text.splitlines() if line.startswith("peerd_consents")]
     assert not any("sha256" in line or "private" in line for line in lines)
+
+
+@pytest.mark.usefixtures("contents")
+def test_what_upstream_sent_is_told_by_registry_and_host_alone(
+    nodes: list[Node], private: PrivateRegistry, registry: Registry
+) -> None:
+    with events_of(nodes[0]) as events:
+        told = next(document for name, document in events if name == "images" and document["members"] == NODES)
+    names = {image["name"] for image in told["images"]}
+    assert names >= {"private.test", "public.test", private.registry.netloc, registry.netloc}
+    assert not any("/" in name for name in names)

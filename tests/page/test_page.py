@@ -82,6 +82,7 @@ def test_what_the_cluster_spares_is_told(page: Browser, nodes: list[Node], image
         *["4.00 MiB"] * 2,
         "1.00",
     ]
+    page.wait_until(lambda: "s ago" in page.text(row), "telling how long ago that was")
     page.wait_until(lambda: page.text("#images-count") == "received by 3 members since their start", "asking all")
     # The chart's own words: a rate for each source, and something painted.
     assert page.run("document.querySelectorAll('#legend li').length") == 4
