@@ -15,7 +15,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from app.content.byte_range import ByteRange, chunk_count, chunk_range
@@ -67,9 +67,8 @@ class Received:
 
     def __add__(self, other: "Received") -> "Received":
         """The same content, received by both."""
-        return replace(
-            self, count=self.count + other.count, pieces=self.pieces | other.pieces, at=max(self.at, other.at)
-        )
+        at = max(other.at, self.at)
+        return Received(self.name, self.content, self.size, self.count + other.count, self.pieces | other.pieces, at)
 
 
 def piece_size(size: int) -> int:

@@ -93,9 +93,9 @@ class Loads:
                 async with asyncio.TaskGroup() as tasks:
                     for name in names:
                         tasks.create_task(self._ask(name))
-                # Once a round, not at each look: of a thousand members it is long.
-                self._from_upstream = together(one for load in self._known.values() for one in load.from_upstream)
-                self._answered = len(self._known)
+                # Once a round, not at each look, and beside the loop: of a thousand members it takes a while.
+                told = [one for load in self._known.values() for one in load.from_upstream]
+                self._from_upstream, self._answered = await asyncio.to_thread(together, told), len(self._known)
                 await asyncio.sleep(max(ASK_SECONDS, len(names) / QUESTIONS_A_SECOND))
         finally:
             self._asking = False
