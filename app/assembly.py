@@ -241,7 +241,7 @@ def _heart(
         flights,
         reader,
         resolver,
-        Library(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
+        Library(*parts, delegate=delegate, known_sizes=sizes, pull_through=through, came_in=metrics.came_in),
         Manifests(*parts, delegate=delegate, known_sizes=sizes, pull_through=through),
         delegate,
         leases,

@@ -25,7 +25,7 @@ from app.content.passing import Passing
 from app.content.reader import Reader
 from app.content.resolver import Resolver
 from app.content.single_flight import SingleFlight
-from app.content.source import Catalogue, Content, Delegate, Stat, Upstream
+from app.content.source import Catalogue, Content, Delegate, SourceKind, Stat, Upstream
 from app.content.tasks import Tasks
 from app.errors import ContentUnknown, SourceError
 
@@ -75,8 +75,10 @@ class Library:
         delegate: Delegate,
         known_sizes: KnownSizes,
         pull_through: bool,
+        came_in: Callable[[SourceKind, int], None],
     ) -> None:
         self._delegate = delegate
+        self._came_in = came_in
         self._known_sizes = known_sizes
         self.cache = cache
         self.resolver = resolver
@@ -236,6 +238,7 @@ class Library:
                 yield passing
             finally:
                 passing.close()
+                self._came_in(SourceKind.UPSTREAM, passing.progress())
 
     def _fetch_for(
         self, content: Content, location: Location, span: ByteRange | None

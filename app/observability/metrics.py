@@ -175,7 +175,7 @@ class Metrics:
         self._consents.labels(answer, source).inc()
 
     def came_in(self, kind: SourceKind, count: int) -> None:
-        """Bytes of a chunk that were received, whether or not the chunk was completed."""
+        """Bytes that were received, whether or not their chunk was completed, and those that are passed on only."""
         counter = self.received.get(kind)
         if counter is not None:
             counter.inc(count)

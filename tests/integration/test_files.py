@@ -204,9 +204,14 @@ def test_a_file_with_a_version_of_this_or_that_kind_or_none(
     url = origin.at(f"/version/{'-'.join(version)}/{size}", file(data, **version))
     assert_read(node, url, data)
     asked = len(origin.asked_for(url.removeprefix(origin.url)))
+    received = node.metric("peerd_received_bytes_total", source="upstream")
     assert node.ask(f"/blobs/{url}").body == data
     again = len(origin.asked_for(url.removeprefix(origin.url))) - asked
     assert (again == 0) == bool(version), "what has no version is not kept"
+    came = 0 if version else size
+    node.program.wait_until(
+        lambda: node.metric("peerd_received_bytes_total", source="upstream") - received == came, "told of what came"
+    )
 
 
 @pytest.mark.parametrize("version", [{"ETag": '"1"'}, {}])
