@@ -3,7 +3,9 @@
 Owns: connections, and what of an answer is believed. Knows nothing of whom to ask; that is `peers` and `ranking`.
 """
 
+import contextlib
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,11 +86,14 @@ class PeerClient:
         self._headers = {protocol.FROM_PEER_HEADER: "true", protocol.NODE_HEADER: me}
         self._certificates = certificates
         self._pools: dict[str, tuple[tuple[str, int], urllib3.HTTPConnectionPool]] = {}
+        self._answers: set[urllib3.BaseHTTPResponse] = set()
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back; threads that read from one are woken, so that none outlives the node."""
         with self._lock:
+            for response in self._answers:
+                _hang_up(response)
             for _, pool in self._pools.values():
                 pool.close()
             self._pools.clear()
@@ -177,6 +182,8 @@ class PeerClient:
                 retries=False,
                 redirect=False,
             )
+            with self._lock:
+                self._answers.add(response)
             try:
                 if response.status in _ANSWERS:
                     response.read(protocol.DOCUMENT_SIZE_MAX)
@@ -196,6 +203,9 @@ class PeerClient:
             except BaseException:
                 response.close()
                 raise
+            finally:
+                with self._lock:
+                    self._answers.discard(response)
             response.release_conn()
         except (HTTPError, OSError) as error:
             raise SourceUnavailable(str(error)) from error
@@ -232,6 +242,15 @@ class PeerClient:
             assert_hostname=name,
             server_hostname=name,
         )
+
+
+def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
+    """Wake the thread that reads an answer. Called from the loop."""
+    sock: socket.socket | None = getattr(response.connection, "sock", None)
+    if sock is not None:
+        # Not SSLSocket's own: it forgets the TLS state first, and the thread would read ciphertext as if it were the body.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def _told(response: urllib3.BaseHTTPResponse) -> Told:
