@@ -213,4 +213,5 @@ def test_nothing_fails_and_no_byte_is_wrong(world: World, figures: Figures) -> N
     figures("Lies", lies)
     assert not failures, f"{len(failures)} failed; the first: {failures[0]!r}"
     assert all(faults.happened.values()), "each fault happened"
-    assert sum(lies.values()), "the liar was believed to be worth asking"
+    if PULLS >= 100:  # A short run may be over before it is asked for anything but what a tag stands for.
+        assert sum(lies.values()), "the liar was believed to be worth asking"
