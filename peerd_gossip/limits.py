@@ -46,7 +46,8 @@ class Limits:
     def interval_between(self, others: int) -> float:
         """Seconds between two rounds where there are so many other members: news reaches all after as long in any cluster.
 
-        It takes log(others) / log(fanout) rounds, so of few members each may gather its news for longer.
+        One that tells it to `fanout` others is one of `fanout + 1` that know it, so it takes log(members) / log(fanout + 1) rounds:
+        of few members each may gather its news for longer.
         """
         rounds = max(2, math.ceil(math.log(others + 1, self.fanout + 1)))
         return self.interval_s * max(1.0, ROUNDS_OF_1000 / rounds)

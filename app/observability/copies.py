@@ -6,9 +6,10 @@ the cluster took each byte once, N where N nodes pulled straight. Only what was 
 read is at 1 too. What differs is counted in pieces, and never as more than came: where a part of a piece was fetched several times,
 the copies are more than what is told, never less.
 
-An image is `<registry>/<repository>`, a file is host and path. A query may sign a URL, so it is no part of a name. With `--consent upstream` registries and hosts are told, and no more. A content that
-several images share is told under the one through which it was fetched. Not counted are manifests, and content that is passed on
-without being kept: nobody knows whether two answers for it are copies of each other.
+An image is `<registry>/<repository>`, a file is host and path. A query may sign a URL, so it is no part of a name. With `--consent
+upstream` registries and hosts are told, and no more. A content that several images share is told under the one through which it was
+fetched. Not counted are manifests, and content that is passed on without being kept: nobody knows whether two answers for it are copies
+of each other.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Membership by a list, or by a DNS name: members are greeted again and again, and pass on whom they know.
 
 Each member is asked directly once a second or so, less often when it speaks to us anyway, which makes n² greetings: meant
-for a laptop, for tests, and for some dozens of nodes. One address of the list that answers is enough, as the answer names everybody else; names in the list
-are resolved anew every ten seconds, so a headless service of Kubernetes is a list too.
+for a laptop, for tests, and for some dozens of nodes. One address of the list that answers is enough, as the answer names
+everybody else; names in the list are resolved anew every ten seconds, so a headless service of Kubernetes is a list too.
 """
 
 from __future__ import annotations

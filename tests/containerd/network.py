@@ -53,10 +53,11 @@ class Host:
     def limit(self, mbit_per_s: int, *, both_ways: bool = False) -> None:
         """What this host may send, and no more; `both_ways`: nor may more be sent to it."""
         ends = [(self.namespace, "eth0"), (self.bridge, self.port)]
-        rate = ("rate", f"{mbit_per_s}mbit", "burst", f"{max(32, mbit_per_s)}kb", "latency", "100ms")
+        bucket_kib = max(32, mbit_per_s)
+        rate = ("rate", f"{mbit_per_s}mbit", "burst", f"{bucket_kib}kb", "latency", "100ms")
         for namespace, device in ends if both_ways else ends[:1]:
-            # A packet that is larger than the bucket is dropped, and veth's are of up to 64 KiB.
-            _ip("-n", namespace, "link", "set", device, "gso_max_size", "32768")
+            # A packet that is larger than the bucket is dropped, and veth's are of up to 64 KiB: a quarter of it at most.
+            _ip("-n", namespace, "link", "set", device, "gso_max_size", str(min(bucket_kib << 8, 64 << 10)))
             command = ("tc", "-n", namespace, "qdisc", "replace", "dev", device, "root", "tbf", *rate)
             subprocess.run(command, check=True, timeout=10)
 
