@@ -11,8 +11,9 @@ from typing import Any
 
 from app import __version__
 from app.consent import ConsentedLibrary, ConsentedManifests, consented
+from app.containerd.hosts_dir import Outcome
 from app.containerd.image import ShareRule
-from app.containerd.mirrors import install_mirrors
+from app.containerd.mirrors import keep_mirrors
 from app.containerd.shelf import ContainerdShelf
 from app.containerd.store import ContainerdStore
 from app.content.cache import ChunkCache
@@ -183,16 +184,21 @@ async def running(
                 opening = open_door(f"--{name}-addr", listener, behind, tls=tls, drain_seconds=drain_seconds)
                 doors[name] = await stack.enter_async_context(opening)
                 node.doors[name] = str(doors[name].address)
-        if settings.hosts:
-            # Last, when this node can serve: containerd reads the files at the next pull.
-            for done in await threads.disk(install_mirrors, settings):
-                if done.refusal is not None:
-                    log.warning("no mirror file for %s: %s", done.name, done.refusal)
+        # Last, when this node can serve: containerd reads the files at the next pull.
+        await threads.disk(_keep_mirrors, settings)
         node.state = "ready"
         yield node
         node.state = "draining"
         for name in doors.keys() & {"peer", "http"}:
             doors[name].close()  # At the same time: together they have one drain timeout.
+
+
+def _keep_mirrors(settings: Settings) -> None:
+    for done in keep_mirrors(settings):
+        if done.refusal is not None:
+            log.warning("the mirror file of %s is left as it was: %s", done.name, done.refusal)
+        elif done.outcome is not Outcome.UNCHANGED:
+            log.info("the mirror file of %s: %s", done.name, done.outcome)
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,8 +129,8 @@ class HostsDir:
     def ours(self) -> list[str]:
         """Folders that have something to be put back. Raises HostsDirRefused."""
         with self._reporting("all registries"):
-            recorded = {path.name for path in self.path.glob("[!.]*") if path.is_dir() and _record(path) is not None}
-        return sorted(recorded | {file.folder for file in self.files() if file.installed})
+            folders = [path for path in self.path.glob("[!.]*") if path.is_dir()]
+            return sorted(path.name for path in folders if _record(path) is not None or _has_block(path / _FILE))
 
     def file(self, registry: RegistryName) -> MirrorFile | None:
         """What containerd reads for a registry: its own file, or that of `_default`. Raises HostsDirRefused."""
@@ -251,6 +251,11 @@ class HostsDir:
             raise HostsDirRefused(f"{self.path}, {what}: {_FILE} is left as it is: {error}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise HostsDirRefused(f"{self.path}, {what}: {error}") from error
+
+
+def _has_block(file: Path) -> bool:
+    """Whether peerd's block is in a file, which may be one that can not be understood: it is somebody else's then."""
+    return file.exists() and hosts_toml.is_installed(file.read_text(encoding="utf-8", errors="replace"))
 
 
 def _install_file(folder: Path, mirror: Mirror) -> Outcome:

@@ -72,6 +72,23 @@ def install_mirrors(options: MirrorOptions) -> list[Done]:
     return [_done(mirrored.name, partial(install, mirrored)) for mirrored in options.hosts]
 
 
+def keep_mirrors(options: MirrorOptions) -> list[Done]:
+    """The same, and put back what peerd wrote earlier for registries that `--hosts` names no more. Blocks.
+
+    A node with `--hosts` answers for these alone, so a file that was left for another would only cost each pull a request. One
+    without is told of its registries by `peerd hosts`, and leaves all files alone.
+    """
+    if not options.hosts:
+        return []
+    folder, done = mirror_folder(options), install_mirrors(options)
+    named = {name for mirrored in options.hosts for name in RegistryName.parse(mirrored.name).folders}
+    try:
+        left = [name for name in folder.ours() if name not in named]
+    except HostsDirRefused as error:
+        return [*done, Done("others", None, str(error))]
+    return [*done, *(_done(name, partial(folder.restore_folder, name)) for name in left)]
+
+
 def restore_mirrors(options: MirrorOptions) -> list[Done]:
     """Put back the files of `--hosts`, or all of them where it names none. Blocks. Raises HostsDirRefused."""
     folder = mirror_folder(options)

@@ -1,6 +1,7 @@
 """docker-compose.yml as a project of a daemon."""
 
 import json
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class Project:
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
+        self._instead: dict[str, str] = {}
         installed("docker-compose", "docker-compose")
 
     def compose(self, *arguments: str, seconds_max: float = 120) -> str:
@@ -33,6 +35,21 @@ class Project:
         return self.daemon.call(
             "docker-compose", "--project-name", self.name, *files, *arguments, seconds_max=seconds_max
         )
+
+    def stands_in(self, what: str, instead: str) -> None:
+        """Of what is typed from now on, put something in the place of what is not here."""
+        self._instead[what] = instead
+
+    def type(self, line: str) -> str:
+        """What a shell at a terminal prints, in the project's folder and near published ports; then wait until all are well."""
+        for what, instead in self._instead.items():
+            line = line.replace(what, instead)
+        terminal = ["script", "--quiet", "--return", "--command", f"bash -euc {shlex.quote(line)}", "/dev/null"]
+        printed = self.daemon.call(
+            *self.daemon.near("env", "--chdir", ROOT, *terminal), COMPOSE_PROJECT_NAME=self.name, seconds_max=240
+        )
+        self.wait_until(lambda: not self._unwell(), lambda: f"not healthy: {self._unwell()}")
+        return printed
 
     def build(self) -> None:
         """The image, as the file says; for a daemon that builds."""

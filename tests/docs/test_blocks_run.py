@@ -1,8 +1,8 @@
 """Every `sh` block of README.md and every `python` block of any page, run as a reader would.
 
-Those of the README are run one after the other, in one shell, in a folder of its own. `console` blocks are not run: they need a
-network, or are run by CI already. A shell has a network namespace of its own with
-nothing but loopback, so that the ports which the README names are free, and a PID namespace, so that nothing outlives it.
+Those of the README are run one after the other, in one shell, in a folder of its own. (Lines of `console` blocks are run by the
+tests that tests/docs/consoles.py names.) A shell has a network namespace of its own with nothing but loopback, so that the ports
+which the README names are free, and a PID namespace, so that nothing outlives it.
 """
 
 import json

@@ -1,5 +1,6 @@
 """Documents say what is so: links lead somewhere, files, commands, options and targets that they name exist."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -40,6 +41,14 @@ def test_make_targets_that_are_named_exist(page: Page) -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = {match for text in (*page.code, page.text) for match in re.findall(r"(?:^|`|\$ )make ([a-z][a-z-]*)", text)}
     assert named <= targets
+
+
+@EVERY_PAGE
+def test_modules_and_benchmarks_that_are_named_exist(page: Page) -> None:
+    text = "\n".join([page.text, *page.code])
+    modules = re.findall(r"python3? -m ([a-z_][a-z_.]*)", text)
+    modules += [f"bench.{name}" for names in re.findall(r'BENCH="?([a-z ]+)', text) for name in names.split()]
+    assert not [name for name in modules if importlib.util.find_spec(name) is None]
 
 
 def commands_in(page: Page) -> list[list[str]]:

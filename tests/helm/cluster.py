@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -27,14 +27,19 @@ _SECONDS = 120.0
 
 
 class Cluster:
-    """DaemonSets and Jobs of the API server, carried out."""
+    """DaemonSets and Jobs of the API server, carried out.
 
-    def __init__(self, folder: Path, api: ApiServer, hosts: dict[str, Host]) -> None:
+    Args:
+        lost: nodes that are known and not there.
+    """
+
+    def __init__(self, folder: Path, api: ApiServer, hosts: dict[str, Host], lost: Sequence[str]) -> None:
         self.api = api
         self.hosts = hosts
         self.programs: dict[str, Program] = {}
         self.logs: dict[str, str] = {}
         self._folder = folder
+        self._lost = lost
         # Threads that stay: a program is killed when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)).
         self._controllers = {kind: ThreadPoolExecutor(1) for kind in ("DaemonSet", "Job")}
         self._work: list[Future[None]] = []
@@ -42,24 +47,32 @@ class Cluster:
         self._names = folder / "hosts"
         members = "".join(f"{host.address} peerd-members.peerd-ns.svc\n" for host in hosts.values())
         self._names.write_text(f"127.0.0.1 localhost\n{members}")
-        for name in (*hosts, LOST):
-            ready = "False" if name == LOST else "True"
+        for name in (*hosts, *lost):
+            ready = str(name in hosts)
             api.put(_object("v1", "Node", name), status={"conditions": [{"type": "Ready", "status": ready}]})
         api.changed = self._changed
+        api.execute = self._execute
+        api.log_of = lambda pod, container: self.logs.get(f"{pod} {container}", "")
 
     def helm(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """One command of Helm's in this cluster; fails when it fails, or anything that was carried out meanwhile."""
+        run = self.run(helm_program(), *words)
+        assert run.returncode == 0, f"{run.stderr}\n{self.logs}"
+        return run
+
+    def run(self, *command: str | Path, folder: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+        """A command of an administrator's, and what follows from it in the cluster."""
         run = subprocess.run(
-            [helm_program(), "--kubeconfig", self._kubeconfig, *words],
+            command,
             check=False,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=_SECONDS,
-            env={"HOME": str(self._folder)},
+            env={"HOME": str(self._folder), "KUBECONFIG": str(self._kubeconfig), **environ},
         )
         while self._work:
-            self._work.pop().result(_SECONDS)  # what follows from it
-        assert run.returncode == 0, f"{run.stderr}\n{self.logs}"
+            self._work.pop().result(_SECONDS)
         return run
 
     def node(self, name: str) -> Node:
@@ -67,14 +80,21 @@ class Cluster:
         documents = [*self.api.all("secrets", namespace="peerd-ns"), *self.api.all("configmaps", namespace="peerd-ns")]
         return Node(name, self.hosts[name].address, self._folder / name, documents)
 
+    def mirror_files(self, name: str) -> dict[str, str]:
+        """containerd's files of a node, by registry."""
+        folder = self.node(name).path("/etc/containerd/certs.d")
+        return {path.parent.name: path.read_text() for path in folder.glob("*/hosts.toml")}
+
     def execute(self, name: str, *command: str) -> str:
         """What a command says that is run beside peerd on a node, as by `kubectl exec`."""
-        (daemon_set,) = self.api.all("daemonsets", selectors={"metadata.name": "peerd"})
-        words: list[str | Path] = [*self.node(name).process(daemon_set, "peerd").beside(*command)]
-        run = subprocess.run(
-            self.hosts[name].command(*words), check=False, capture_output=True, text=True, timeout=_SECONDS
-        )
-        return run.stdout
+        return self._execute(f"peerd-{name}", list(command))[0].decode()
+
+    def _execute(self, pod: str, command: list[str]) -> tuple[bytes, bytes, int]:
+        daemon_set_name, _, node = pod.partition("-")
+        (daemon_set,) = self.api.all("daemonsets", selectors={"metadata.name": daemon_set_name})
+        words: list[str | Path] = [*self.node(node).process(daemon_set, "peerd").beside(*command)]
+        run = subprocess.run(self.hosts[node].command(*words), check=False, capture_output=True, timeout=_SECONDS)
+        return run.stdout, run.stderr, run.returncode
 
     def ask(self, name: str, url: str) -> tuple[int, Any]:
         """Status and JSON body (None for another body) of a GET from that node."""
@@ -101,24 +121,34 @@ class Cluster:
                     assert self.programs.pop(node).end() == 0
                 self.api.drop(("pods", "peerd-ns", f"{name}-{node}"))
             return
-        status = {**DAEMON_SET_STATUS, "observedGeneration": 1, "desiredNumberScheduled": len(self.hosts) + 1}
+        desired = len(self.hosts) + len(self._lost)
+        status = {**DAEMON_SET_STATUS, "observedGeneration": 1, "desiredNumberScheduled": desired}
         self.api.put(document, status=status)
-        for node in (*self.hosts, LOST):
+        ready = 0
+        for node in (*self.hosts, *self._lost):
             pod = _object("v1", "Pod", f"{name}-{node}", namespace="peerd-ns", labels=labels)
-            pod["spec"] = {"nodeName": node, "containers": []}
+            template = document["spec"]["template"]["spec"]
+            pod["spec"] = {**template, "nodeName": node}
             self.api.put(pod, status={"conditions": [{"type": "Ready", "status": "False"}]})
-            if node != LOST:
-                self._start(node, document)
+            if node in self.hosts and self._start(node, document):
+                ready += 1
                 self.api.put(pod, status={"conditions": [{"type": "Ready", "status": "True"}]})
+        counts = dict.fromkeys(("currentNumberScheduled", "updatedNumberScheduled"), desired)
+        counts |= dict.fromkeys(("numberReady", "numberAvailable"), ready)
+        self.api.put(document, status={**status, **counts})
 
-    def _start(self, node: str, document: Document) -> None:
-        """What a kubelet does for a pod, until it is ready."""
+    def _start(self, node: str, document: Document) -> bool:
+        """What a kubelet does for a pod, until it is ready; False when an init container fails."""
         if node in self.programs and document["metadata"]["name"] == "peerd":
             assert self.programs.pop(node).end() == 0  # the older release's
-        self.node(node).prepare(document, self.hosts[node])
+        pod = f"{document['metadata']['name']}-{node}"
+        for container, run in self.node(node).prepare(document, self.hosts[node]):
+            self.logs[f"{pod} {container}"] = run.stderr
+            if run.returncode != 0:
+                return False
         (container,) = document["spec"]["template"]["spec"]["containers"]
         if container["name"] != "peerd":
-            return
+            return True
         words = self.node(node).process(document, "peerd").words
         # The cluster's DNS is a file here; it is this process' alone.
         named = ["unshare", "--mount", "sh", "-c", f'mount --bind {self._names} /etc/hosts && exec "$@"', "sh"]
@@ -130,6 +160,7 @@ class Cluster:
         )
         self.programs[node] = program
         program.wait_until_ready()
+        return True
 
     def probe(self, node: str, kind: str, document: Document) -> bool:
         """As a kubelet asks, from the node's own network."""
@@ -159,12 +190,12 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(folder: Path) -> Iterator[Cluster]:
+def running_cluster(folder: Path, *, lost: Sequence[str] = (LOST,)) -> Iterator[Cluster]:
     """A cluster within this block."""
     with ExitStack() as stack:
         net = stack.enter_context(network())
         api = stack.enter_context(ApiServer().running())
-        cluster = Cluster(folder, api, {f"node-{number}": net.host(number) for number in (1, 2)})
+        cluster = Cluster(folder, api, {f"node-{number}": net.host(number) for number in (1, 2)}, lost)
         stack.callback(cluster.end)
         yield cluster
 

@@ -18,12 +18,6 @@ CONTAINERD_CONFIG = 'version = 2\n[plugins."io.containerd.grpc.v1.cri".registry]
 ADMINISTRATORS = '# my own\nserver = "https://ghcr.example"\n'
 
 
-def mirror_files(cluster: Cluster, node: str) -> dict[str, str]:
-    """containerd's files of a node, by registry."""
-    folder = cluster.node(node).path("/etc/containerd/certs.d")
-    return {path.parent.name: path.read_text() for path in folder.glob("*/hosts.toml")}
-
-
 def secrets(cluster: Cluster) -> list[object]:
     return [document["data"] for key in (CA, SERF) if (document := cluster.api.get(key))]
 
@@ -60,7 +54,7 @@ def installs_a_cluster(cluster: Cluster) -> None:
         status = cluster.ask(name, f"{DOOR}/api/v1/status")[1]
         assert (status["node"]["name"], status["node"]["membership"]) == (name, "serf")
         assert until(lambda name=name: members(cluster, name) == set(cluster.hosts)), f"{name} is alone"  # type: ignore[misc]
-        files = mirror_files(cluster, name)
+        files = cluster.mirror_files(name)
         assert set(files) == {"mcr.microsoft.com", "ghcr.io", "docker.io", "registry.k8s.io"}
         assert all(DOOR in text for text in files.values())
         assert "# my own" in files["ghcr.io"]
@@ -125,7 +119,7 @@ def leaves_nothing_behind(cluster: Cluster, before: set[Key]) -> None:
     started = len(cluster.api.requests)
     cluster.helm("uninstall", "peerd")
     assert cluster.programs == {}
-    assert [mirror_files(cluster, name) for name in cluster.hosts] == [{"ghcr.io": ADMINISTRATORS}] * 2
+    assert [cluster.mirror_files(name) for name in cluster.hosts] == [{"ghcr.io": ADMINISTRATORS}] * 2
     left = {key for key in cluster.api.keys() - before if key[0] != "pods" or LOST not in key[2]}
     assert left == set()
     assert cluster.api.refused == []
