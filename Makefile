@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 DEMO ?=
 TESTS ?= tests
 BENCH ?=
-SOAK ?= tests/containerd/test_rounds.py tests/crash tests/chaos tests/drain tests/fuzz tests/leaks tests/swarm/test_simulated_clusters.py
+SOAK ?= tests/containerd/test_rounds.py tests/crash tests/chaos tests/drain tests/fuzz tests/leaks tests/content/test_reader_properties.py \
+	tests/swarm/test_simulated_clusters.py
 # Processes that run tests at the same time.
 JOBS ?= 2
 
@@ -36,6 +37,7 @@ test:  ## Run everything that CI runs: lint, the check of generated code, all te
 soak: export PEERD_PULL_ROUNDS ?= 20
 soak: export PEERD_CRASH_ROUNDS ?= 200
 soak: export PEERD_POWER_EXAMPLES ?= 600
+soak: export PEERD_READER_EXAMPLES ?= 200
 soak: export PEERD_FUZZ_CASES ?= 10000
 soak: export PEERD_CHAOS_PULLS ?= 100
 soak: export PEERD_CHAOS_READS ?= 1000

@@ -11,7 +11,7 @@ from aiocache import SimpleMemoryCache
 from app.content import advertised
 from app.content.cache import HeldListener
 from app.content.names import Name, NameTable, Resolution
-from app.content.single_flight import SingleFlight
+from app.content.single_flight import SingleFlight, look_at
 from app.content.source import Catalogue
 from app.errors import ContentUnknown, UpstreamUnavailable
 
@@ -74,6 +74,9 @@ class Resolver:
                 "what a name stands for is upstream's to say, and this node asks none (--no-pull-through)"
             )
         asking = asyncio.get_running_loop().create_task(_answer(ask), name=f"ask upstream for {name.identity}")
+        asking.add_done_callback(
+            look_at
+        )  # A connection that fails at the moment of `cancel` says so, and not that it was cancelled.
         try:
             done, _ = await asyncio.wait({asking}, timeout=UPSTREAM_PATIENCE_SECONDS)
             if not done:

@@ -29,7 +29,7 @@ class SingleFlight(Generic[Key, Answer]):
             except _AskerLeft:
                 continue
         answer = self._under_way[key] = asyncio.get_running_loop().create_future()
-        answer.add_done_callback(_look_at)
+        answer.add_done_callback(look_at)
         try:
             found = await question()
         except asyncio.CancelledError:
@@ -45,7 +45,7 @@ class SingleFlight(Generic[Key, Answer]):
             del self._under_way[key]
 
 
-def _look_at(answer: "asyncio.Future[Answer]") -> None:
-    """Nobody else may have asked: asyncio is told that the error was seen."""
+def look_at(answer: "asyncio.Future[Answer]") -> None:
+    """A callback for an answer that perhaps nobody waits for any more: asyncio is told that its error was seen."""
     if not answer.cancelled():
         answer.exception()

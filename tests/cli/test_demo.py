@@ -115,7 +115,9 @@ class TestJudgement:
 
 
 def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "app.cli", "demo", "--image-size", "2MiB", *words]
+    # Who starts tests in the background of a script has it ignore SIGINT, and all its children.
+    around = ["env", "--default-signal=INT"]
+    command = [*around, sys.executable, "-m", "app.cli", "demo", "--image-size", "2MiB", *words]
     with log.open("wb") as output:
         return subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"TMPDIR": str(log.parent)}

@@ -99,9 +99,7 @@ def share_received(project: Project, node: str, source: str) -> float:
     return float(received[source] / sum(received.values()))
 
 
-def test_each_node_has_a_key_of_its_own_and_none_can_read_the_ca_s(project: Project) -> None:
-    project.up("node1", "node2")
-    project.wait_for_members(2, "node1", "node2")
+def each_node_has_a_key_of_its_own_and_none_can_read_the_ca_s(project: Project) -> None:
     as_the_server = ("setpriv", "--reuid=peerd", "--regid=peerd", "--clear-groups", "--", "sh", "-c")
     fingerprints = set()
     for node in ("node1", "node2"):
@@ -119,9 +117,14 @@ def test_each_node_has_a_key_of_its_own_and_none_can_read_the_ca_s(project: Proj
     assert len(fingerprints) == 2
 
 
-def test_prometheus_finds_all_nodes_and_takes_the_rules(project: Project) -> None:
+def test_nodes_trust_each_other_alone_and_prometheus_finds_them(project: Project) -> None:
     project.up("--scale", "node=2", *NODES, "node", "prometheus")
     project.wait_for_members(5, "node1")
+    each_node_has_a_key_of_its_own_and_none_can_read_the_ca_s(project)
+    prometheus_finds_all_nodes_and_takes_the_rules(project)
+
+
+def prometheus_finds_all_nodes_and_takes_the_rules(project: Project) -> None:
 
     def ask(path: str) -> Any:
         def answer() -> Any:

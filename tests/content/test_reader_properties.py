@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ from tests.content.heart import (
 )
 
 SIZE_MAX = 12 * CHUNK
+EXAMPLES = int(os.environ.get("PEERD_READER_EXAMPLES") or 50)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +136,7 @@ async def one_client(reading_heart: Heart, content: Content, entry, client: Clie
     prefetch=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_right_bytes_or_none(
     executor, size, quota, members, upstreams, good_at, last_resort, crowd, digest, prefetch, seed
 ) -> None:

@@ -25,7 +25,7 @@ from app.content.threads import Threads
 from tests.content.heart import Clock, pattern
 from tests.crash.disk import SECTOR_BYTES, Disk
 
-EXAMPLES = int(os.environ.get("PEERD_POWER_EXAMPLES") or 60)
+EXAMPLES = int(os.environ.get("PEERD_POWER_EXAMPLES") or 30)
 """Lives of a cache; 1,000 in the long form."""
 
 WAYS = 5

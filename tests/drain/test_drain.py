@@ -23,7 +23,7 @@ from tests.support.wire import End, Wire
 
 pytestmark = [pytest.mark.xdist_group("drain")]
 
-ROUNDS = int(os.environ.get("PEERD_DRAIN_ROUNDS") or 10)
+ROUNDS = int(os.environ.get("PEERD_DRAIN_ROUNDS") or 6)
 """200 in the long form; each takes about 5 s on two busy cores."""
 
 FILES = 5
