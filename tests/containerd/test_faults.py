@@ -23,7 +23,10 @@ MIB = 1 << 20
 LAYER_BYTES = 20 * MIB
 MIDDLE_BYTES = 8 * MIB
 LINK_MBIT_PER_S = 300
-"""What one host sends: slow enough that a layer has a middle."""
+"""What one host sends."""
+
+SLOW_MBIT_PER_S = 80
+"""So slow that the middle of a layer is not over when it is looked for, on a machine that does other things too."""
 
 REPOSITORY = "team/app"
 NAME = f"{REGISTRY_NAME}/{REPOSITORY}:1"
@@ -82,6 +85,17 @@ def note(request: pytest.FixtureRequest, image: OciImage, figures: Figures) -> N
     return note
 
 
+@pytest.fixture
+def slow_links(fleet: Fleet) -> Iterator[None]:
+    """For a test that does something in the middle of a layer."""
+    senders = (fleet.registry.host, fleet.machines[0].host)
+    for host in senders:
+        host.limit(SLOW_MBIT_PER_S)
+    yield
+    for host in senders:
+        host.limit(LINK_MBIT_PER_S)
+
+
 def publish(fleet: Fleet, image: OciImage) -> None:
     fleet.registry.host.limit(LINK_MBIT_PER_S)
     fleet.registry.publish(image, REPOSITORY)
@@ -119,21 +133,25 @@ def test_peerd_is_stopped(b: Machine, note: Note) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_peerd_is_ended_in_the_middle_of_a_layer(b: Machine, note: Note, number: signal.Signals) -> None:
+def test_peerd_is_ended_in_the_middle_of_a_layer(
+    b: Machine, note: Note, slow_links: None, number: signal.Signals
+) -> None:
     with b.pulling(NAME) as pull:
         pull.wait_until_in_a_layer(MIDDLE_BYTES, b.transferred)
         b.node.program.end(number)
     note(b, pull.seconds)
 
 
-def test_the_only_peer_is_killed_in_the_middle_of_a_layer(a: Machine, b: Machine, note: Note) -> None:
+def test_the_only_peer_is_killed_in_the_middle_of_a_layer(a: Machine, b: Machine, note: Note, slow_links: None) -> None:
     with b.pulling(NAME) as pull:
         pull.wait_until_in_a_layer(MIDDLE_BYTES, b.transferred)
         a.node.program.end(signal.SIGKILL)
     note(b, pull.seconds)
 
 
-def test_the_only_peers_host_is_unplugged_in_the_middle_of_a_layer(a: Machine, b: Machine, note: Note) -> None:
+def test_the_only_peers_host_is_unplugged_in_the_middle_of_a_layer(
+    a: Machine, b: Machine, note: Note, slow_links: None
+) -> None:
     with b.pulling(NAME) as pull:
         pull.wait_until_in_a_layer(MIDDLE_BYTES, b.transferred)
         with a.host.unplugged():
@@ -147,7 +165,9 @@ def test_the_only_peer_accepts_and_says_nothing(a: Machine, b: Machine, note: No
     note(b, seconds)
 
 
-def test_the_only_peer_falls_silent_in_the_middle_of_a_layer(a: Machine, b: Machine, note: Note) -> None:
+def test_the_only_peer_falls_silent_in_the_middle_of_a_layer(
+    a: Machine, b: Machine, note: Note, slow_links: None
+) -> None:
     with b.pulling(NAME) as pull:
         pull.wait_until_in_a_layer(MIDDLE_BYTES, b.transferred)
         with frozen(a):
