@@ -74,9 +74,8 @@ class Resolver:
                 "what a name stands for is upstream's to say, and this node asks none (--no-pull-through)"
             )
         asking = asyncio.get_running_loop().create_task(_answer(ask), name=f"ask upstream for {name.identity}")
-        asking.add_done_callback(
-            look_at
-        )  # A connection that fails at the moment of `cancel` says so, and not that it was cancelled.
+        # A connection that fails at the moment of `cancel` says so, and not that it was cancelled.
+        asking.add_done_callback(look_at)
         try:
             done, _ = await asyncio.wait({asking}, timeout=UPSTREAM_PATIENCE_SECONDS)
             if not done:

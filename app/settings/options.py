@@ -231,7 +231,7 @@ class ContainerdOptions(Options):
         None, "Regular expression on the names of images that may be shared.", shown="all"
     )
     hosts: Annotated[tuple[Mirrored, ...], _SEVERAL] = _list(
-        "Registries to mirror, written into containerd's hosts.toml files at start, where those named no more are put back; may be repeated."
+        "Registries to mirror: written into containerd's hosts.toml files at start, where registries that are named no more get theirs back; may be repeated."
     )
     hosts_dir: Directory | None = _option(
         None,

@@ -74,6 +74,7 @@ def test_an_image_goes_round_a_cluster_that_loses_a_node_and_grows(project: Proj
     assert share_from(pulled, "peer") >= 0.95, pulled
 
     project.compose("kill", "node1")
+    assert project.exit_codes()["peerdtest_node1_1"] == 137
     project.push(second.layout, second.tag, "demo/other:v1")
     project.pull("node2", "registry:5000/demo/other:v1")
     pulled = project.pull("node3", "registry:5000/demo/other:v1")

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,6 +19,11 @@ class Page:
 
     path: Path
     text: str
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """By its path from the project's folder."""
+        return cls(ROOT / name, (ROOT / name).read_text(encoding="utf-8"))
 
     @property
     def prose(self) -> str:
@@ -49,4 +55,4 @@ class Page:
 def pages() -> list[Page]:
     """All documents of the project that people are meant to read."""
     paths = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-    return [Page(path, path.read_text(encoding="utf-8")) for path in sorted(paths)]
+    return [Page.named(str(path.relative_to(ROOT))) for path in sorted(paths)]

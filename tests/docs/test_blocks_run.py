@@ -6,15 +6,14 @@ which the README names are free, and a PID namespace, so that nothing outlives i
 """
 
 import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.markdown import ROOT, Page, pages
+from tests.docs.reader import own_namespaces, reader_environ
 
 FILE_SIZE = 32_000_000
 # After which block of the README nodes are asked how they stand, by words in it.
@@ -34,26 +33,12 @@ def script(blocks: list[str]) -> str:
     return "\n".join(parts)
 
 
-def own_namespaces() -> list[str]:
-    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return ["unshare", *as_root, "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-
-
-def reader_environ() -> dict[str, str]:
-    """A reader's environment, with this interpreter's commands and modules."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PEERD_")}
-    return environ | {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
     folder = tmp_path_factory.mktemp("readme")
     seen = folder / "seen"
     seen.mkdir()
-    readme = Page(ROOT / "README.md", (ROOT / "README.md").read_text(encoding="utf-8"))
+    readme = Page.named("README.md")
     done = subprocess.run(
         [*own_namespaces(), "bash", "-c", script(readme.blocks("sh"))],
         cwd=folder,

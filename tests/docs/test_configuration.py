@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from app.cli import main
 from app.containerd.config_toml import USUAL_MIRROR_FOLDER, read_config
 from app.settings import Settings
-from tests.docs.markdown import ROOT, Page
+from tests.docs.markdown import Page
 
-README = Page(ROOT / "README.md", (ROOT / "README.md").read_text(encoding="utf-8"))
+README = Page.named("README.md")
 HOSTS_TOML, CONFIG_TOML = README.blocks("toml")
 # Where containerd 1 looks, and 2.
 OF_1, OF_2 = "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"

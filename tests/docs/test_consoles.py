@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Cluster
 from tests.docs.consoles import Line, lines, lines_for
 from tests.docs.markdown import ROOT
-from tests.docs.test_blocks_run import own_namespaces, reader_environ
+from tests.docs.reader import own_namespaces, reader_environ
 from tests.support.oci import make_image
 from tests.support.program import installed
 from tests.support.registry import Registry

@@ -30,9 +30,12 @@ def answers(data: bytes) -> list[Answer]:
 def _has_no_body(data: bytes) -> bool:
     """Whether the first is one to HEAD, which its framing does not say: the next begins where its body would.
 
-    No body that is sent here begins like an answer.
+    No body that is sent here begins like an answer. An interim answer has none, and is no answer to HEAD for that: the question is
+    about the one that follows it (RFC 9110, section 15.2).
     """
-    rest = data.partition(b"\r\n\r\n")[2]
+    head, _, rest = data.partition(b"\r\n\r\n")
+    while head.startswith(b"HTTP/1.1 1"):
+        head, _, rest = rest.partition(b"\r\n\r\n")
     return not rest or rest.startswith(b"HTTP/1.")
 
 

@@ -5,11 +5,9 @@ import subprocess
 from pathlib import Path
 
 from tests.docs.markdown import Page
-from tests.helm.chart import ROOT
 from tests.helm.test_schema import SCHEMA
 
-PATH = ROOT / "docs" / "kubernetes.md"
-PAGE = Page(PATH, PATH.read_text(encoding="utf-8"))
+PAGE = Page.named("docs/kubernetes.md")
 
 
 def test_every_value_that_is_named_is_one_of_the_charts() -> None:

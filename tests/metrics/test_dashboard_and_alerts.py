@@ -18,7 +18,7 @@ from app.content.advertised import name
 from app.content.names import Name
 from tests.containerd.fleet import HostedNode
 from tests.containerd.network import network
-from tests.docs.markdown import ROOT, Page
+from tests.docs.markdown import Page
 from tests.metrics.dashboard import DASHBOARD, queries
 from tests.metrics.liar import running_liar
 from tests.metrics.prometheus import FASTER, Prometheus, alerts, running_prometheus
@@ -42,8 +42,6 @@ from tests.support.registry import Registry
 pytestmark = [pytest.mark.xdist_group("metrics")]
 
 MIB = 1 << 20
-
-OPERATIONS = Page(ROOT / "docs/operations.md", (ROOT / "docs/operations.md").read_text(encoding="utf-8"))
 
 STANDS_STILL_SECONDS = 0.3
 """Longer than a reader waits before it asks another member too, and shorter than what it takes for a stall (app/swarm/hedging.py)."""
@@ -226,7 +224,7 @@ def test_alerts_of_nodes_that_do_not_find_each_other_nor_upstream(
             assert first.ask("/blobs/http://10.0.0.1/secrets").status == 403
 
     fires_alone(prometheus, "peerd-strangers", OF_STRANGERS, go_on)
-    (find_them,) = OPERATIONS.blocks("promql")
+    (find_them,) = Page.named("docs/operations.md").blocks("promql")
     found = [one["metric"] for one in prometheus.query(find_them) if one["metric"]["job"] == "peerd-strangers"]
     assert {one["instance"] for one in found} == {node.netloc for node in strangers}
 
