@@ -3,72 +3,94 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
 
 from peerd_gossip.errors import PeerUnavailable
 from peerd_gossip.member import Member, MemberState
-from peerd_gossip.membership.static import StaticMembership, StaticTiming
+from peerd_gossip.membership.static import StaticMembership
 from peerd_gossip.messages import Roster
+from tests.support.virtual_time import in_virtual_time
 
 ME = Member("me", 1, "10.0.0.1:5001", "10.0.0.1:5002")
 OTHER = Member("other", 1, "10.0.0.2:5001", "10.0.0.2:5002")
-TIMING = StaticTiming(greet_s=0.01, trusted_s=2.5, failed_after_s=5.0)
-SEVERAL_ROUNDS_S = 0.15
+LATER_LIFE = Member("other", 2, OTHER.peer_addr, OTHER.gossip_addr)
 
 
 class Other:
-    """The network, with one other node. `now` is what the membership's clock shows; rounds follow each other in real time."""
+    """The network, with one other node, and the membership that greets it."""
 
     def __init__(self) -> None:
-        self.now = 100.0
-        self.greeted = 0
+        self.greeted_at: list[float] = []
         self.answers = True
         self.states: list[MemberState] = []
+        self.membership = StaticMembership([], clock=asyncio.get_running_loop().time, rng=random.Random(0))
+
+    @asynccontextmanager
+    async def known(self) -> AsyncIterator[None]:
+        async with self.membership.running(ME, self, self.told):
+            self.membership.heard_from(OTHER)
+            await self.pass_by(1)
+            assert self.states == [MemberState.ALIVE], "it is greeted back"
+            yield
 
     async def greet(self, address: str, name: str | None, *, leaving: bool = False, timeout_s: float) -> Roster:
         del name, leaving, timeout_s
         assert address == OTHER.gossip_addr
-        self.greeted += 1
+        self.greeted_at.append(asyncio.get_running_loop().time())
         if not self.answers:
             raise PeerUnavailable("no answer")
         return ((OTHER, MemberState.ALIVE),)
 
-    async def greetings(self) -> int:
-        """How many come in the next few rounds."""
-        before = self.greeted
-        await asyncio.sleep(SEVERAL_ROUNDS_S)
-        return self.greeted - before
+    async def pass_by(self, seconds: int, *, says: Member | None = None) -> list[float]:
+        """When it was greeted in these seconds; `says` is who it says it is, four times in each."""
+        before = len(self.greeted_at)
+        for _ in range(4 * seconds):
+            if says is not None:
+                self.membership.is_still_here(says)
+            await asyncio.sleep(0.25)
+        return self.greeted_at[before:]
 
     def told(self, _: Member, state: MemberState) -> None:
         if self.states[-1:] != [state]:
             self.states.append(state)
 
 
-async def test_one_that_speaks_to_us_is_greeted_now_and_then_only() -> None:
+@in_virtual_time
+async def test_one_that_is_silent_is_greeted_in_each_round() -> None:
     other = Other()
-    membership = StaticMembership([OTHER.gossip_addr], timing=TIMING, clock=lambda: other.now)
-    async with membership.running(ME, other, other.told):
-        assert await other.greetings() > 2, "one that is silent, in each round"
-        other.now += 2.4
-        membership.is_still_here(OTHER)
-        assert await other.greetings() == 0
-        other.now += 0.2
-        membership.is_still_here(OTHER)
-        assert await other.greetings() == 1, "its last answer was too old"
-        membership.is_still_here(Member("other", 2, OTHER.peer_addr, OTHER.gossip_addr))
-        other.now += 0.1
-        assert await other.greetings() > 2, "another life of it says nothing of this one"
+    async with other.known():
+        assert 80 < len(await other.pass_by(100)) < 125
 
 
+@in_virtual_time
+async def test_one_that_speaks_to_us_is_greeted_when_its_last_answer_is_too_old() -> None:
+    other = Other()
+    async with other.known():
+        greeted = await other.pass_by(100, says=OTHER)
+        between = [later - sooner for sooner, later in pairwise(greeted)]
+        assert min(between) >= 2.5
+        assert max(between) < 2.5 + 1.25, "in the round after"
+
+
+@in_virtual_time
+async def test_what_another_life_of_it_says_is_nothing_about_this_one() -> None:
+    other = Other()
+    async with other.known():
+        assert 80 < len(await other.pass_by(100, says=LATER_LIFE)) < 125
+
+
+@in_virtual_time
 async def test_one_that_speaks_and_does_not_answer_is_failed_all_the_same() -> None:
     other = Other()
-    membership = StaticMembership([OTHER.gossip_addr], timing=TIMING, clock=lambda: other.now)
-    async with membership.running(ME, other, other.told):
-        await other.greetings()
+    async with other.known():
         other.answers = False
-        other.now += 5.1
-        membership.is_still_here(OTHER)
-        assert await other.greetings() > 2
+        await other.pass_by(4, says=OTHER)
+        assert other.states == [MemberState.ALIVE]
+        await other.pass_by(4, says=OTHER)
         assert other.states == [MemberState.ALIVE, MemberState.FAILED]
         other.answers = True
-        assert await other.greetings() > 0
+        await other.pass_by(2, says=OTHER)
         assert other.states[-1] is MemberState.ALIVE
