@@ -42,6 +42,7 @@ class Cluster:
         self._lost = lost
         # Threads that stay: a program is killed when the thread that started it ends (PR_SET_PDEATHSIG of prctl(2)).
         self._controllers = {kind: ThreadPoolExecutor(1) for kind in ("DaemonSet", "Job")}
+        self._ending = ThreadPoolExecutor(len(hosts))
         self._work: list[Future[None]] = []
         self._kubeconfig = api.kubeconfig(folder / "kubeconfig", ADMINISTRATOR)
         self._names = folder / "hosts"
@@ -105,8 +106,8 @@ class Cluster:
         for program in self.programs.values():
             program.end()
         self.programs.clear()
-        for controller in self._controllers.values():
-            controller.shutdown()
+        for threads in (*self._controllers.values(), self._ending):
+            threads.shutdown()
 
     def _changed(self, verb: str, document: Document) -> None:
         act = {"DaemonSet": self._daemon_set, "Job": self._job}.get(document["kind"])
@@ -116,9 +117,13 @@ class Cluster:
     def _daemon_set(self, verb: str, document: Document) -> None:
         name, labels = document["metadata"]["name"], document["spec"]["template"]["metadata"]["labels"]
         if verb == "delete":
+            if name == "peerd":
+                # Each node has a kubelet of its own: they end at the same time.
+                ended = [(node, self._ending.submit(program.end)) for node, program in self.programs.items()]
+                for node, end in ended:
+                    assert end.result() == 0
+                    del self.programs[node]
             for node in self.hosts:
-                if name == "peerd" and node in self.programs:
-                    assert self.programs.pop(node).end() == 0
                 self.api.drop(("pods", "peerd-ns", f"{name}-{node}"))
             return
         desired = len(self.hosts) + len(self._lost)

@@ -100,7 +100,8 @@ def test_install_configure_upgrade_look_and_uninstall(cluster: Cluster, tmp_path
     assert all(cluster.programs[name] is not programs[name] for name in cluster.hosts)
     assert mirrored(cluster) == [{"docker.io", "ghcr.io", "mcr.microsoft.com"}] * 2
 
-    reader.run("--reuse-values", "--set peerd.uninstall.timeoutSeconds=5")
+    # Both steps of `helm uninstall` have this time, and only the second is to be short of it.
+    reader.run("--reuse-values", "--set peerd.uninstall.timeoutSeconds=20")
     release = cluster.api.get(RELEASE)
     assert release is not None
     (container,) = release["spec"]["template"]["spec"]["containers"]
@@ -120,7 +121,7 @@ def test_install_configure_upgrade_look_and_uninstall(cluster: Cluster, tmp_path
     edited = cluster.node("node-1").path("/etc/containerd/certs.d/docker.io/hosts.toml")
     as_written = edited.read_bytes()
     edited.write_bytes(b"\xff")
-    reader.run("helm uninstall", code=1)
+    assert "peerd-uninstall-wait" in reader.run("helm uninstall", code=1), cluster.logs
     assert cluster.programs == {}
     why = reader.run("logs -l app=peerd-restore")
     assert re.search(r"docker\.io: .*decode", why)
