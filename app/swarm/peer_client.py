@@ -44,6 +44,9 @@ MANIFEST_SIZE_MAX = (4 << 20) + 256
 CONNECTIONS_PER_MEMBER = 8
 PIECE_BYTES = 64 << 10
 
+IN_BUFFERS_BYTES = 24 << 10
+"""At most so much of a body is neither in the socket nor handed over: a record of TLS, and what was read with the head."""
+
 
 _ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 423: Answer.TAKEN, 503: Answer.BUSY}
 
@@ -147,10 +150,7 @@ class PeerClient:
                 raise SourceLied("does not say what the chunk hashes to")
             sink.expect_checksum(checksum)
             position = chunk.start
-            while position < chunk.stop:
-                piece = response.read(min(PIECE_BYTES, chunk.stop - position))
-                if not piece:
-                    raise SourceUnavailable(f"ended {chunk.stop - position} bytes early")
+            for piece in _pieces(response, len(chunk)):
                 skip = max(0, span.start - position)
                 if skip < len(piece):
                     sink.write(memoryview(piece)[skip:])
@@ -244,9 +244,35 @@ class PeerClient:
         )
 
 
+def _pieces(response: urllib3.BaseHTTPResponse, size: int) -> Iterator[bytes]:
+    """A body of `size` bytes. Raises SourceUnavailable where it ends before.
+
+    On a slow line bytes come a few thousand at a time, and to wake up for each of them costs more than what is done with them.
+    So the thread is woken when a piece is there (SO_RCVLOWAT, socket(7)); never for more than is still to come.
+    """
+    sock, wake_at = _socket(response), 1
+    while size:
+        piece_bytes = min(PIECE_BYTES, size)
+        # In the middle of this piece, with all but its last byte read.
+        to_come = size - piece_bytes - IN_BUFFERS_BYTES
+        if sock is not None and (now := max(1, min(PIECE_BYTES, to_come))) != wake_at:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, now)
+            wake_at = now
+        piece = response.read(piece_bytes)
+        if not piece:
+            raise SourceUnavailable(f"ended {size} bytes early")
+        yield piece
+        size -= len(piece)
+
+
+def _socket(response: urllib3.BaseHTTPResponse) -> socket.socket | None:
+    """What an answer comes from; None once its connection is closed."""
+    return getattr(response.connection, "sock", None)
+
+
 def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
     """Wake the thread that reads an answer. Called from the loop."""
-    sock: socket.socket | None = getattr(response.connection, "sock", None)
+    sock = _socket(response)
     if sock is not None:
         # Not SSLSocket's own: it forgets the TLS state first, and the thread would read ciphertext as if it were the body.
         with contextlib.suppress(OSError):

@@ -2,33 +2,23 @@
 
 import asyncio
 import datetime as dt
-import ipaddress
 import ssl
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from app.cli.authority import issue, new_authority
+from app.cli.authority import new_authority
 from app.server.certificates import Certificates
 from app.server.doors import bind, open_door
-from app.settings import Address, TlsFiles
+from app.settings import Address
+from tests.support.certificates import written
 
 NOW = dt.datetime.now(dt.UTC)
 LONG_AGO = NOW - dt.timedelta(days=400)
-LOOPBACK = [ipaddress.ip_address("127.0.0.1")]
 
 
 async def app(_scope, _receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
     await send({"type": "http.response.body", "body": b"bytes"})
-
-
-def written(folder, authority, name, *, days=10, now=NOW):
-    folder.mkdir(exist_ok=True)
-    files = TlsFiles(folder / "ca.crt", folder / "node.crt", folder / "node.key")
-    issue(authority, name, LOOPBACK, days=days, now=now).write(files.cert, files.key)
-    files.ca.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
-    return files
 
 
 @pytest.fixture
@@ -112,7 +102,7 @@ def test_files_that_are_half_replaced_change_nothing(tmp_path, authority):
     files.cert.write_text("-----BEGIN CERTIFICATE-----\nhalf")
     assert certificates.client() is before
     assert certificates.generation == 0
-    written(tmp_path / "a", authority, "node-a", days=5)
+    written(tmp_path / "a", authority, "node-a", days=5, now=NOW)
     assert certificates.client() is not before
     assert certificates.generation == 1
     assert certificates.expires_at == pytest.approx((NOW + dt.timedelta(days=5)).timestamp(), abs=2)
