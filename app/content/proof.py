@@ -13,6 +13,7 @@ import asyncio
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.content.cache import ChunkCache
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""How many chunks are hashed in one go, where so many are here: each way to a thread and back has its price."""
 
 
 class _Running:
@@ -87,7 +91,7 @@ class Proofs:
         try:
             async with running.lock:
                 while not entry.verified and self._is_at_hand(entry, running):
-                    if not await self._hash_next(content, entry, running, fetch=False):
+                    if not await self._hash_on(content, entry, running, fetch=False):
                         return
                 if not entry.verified and running.is_through(entry):
                     self._conclude(content, entry, running)
@@ -109,31 +113,41 @@ class Proofs:
         running = self._of(entry, content.digest)
         async with running.lock:
             while not entry.verified and not running.is_through(entry):
-                await self._hash_next(content, entry, running, fetch=True)
+                await self._hash_on(content, entry, running, fetch=True)
             if not entry.verified:
                 self._conclude(content, entry, running)
 
-    async def _hash_next(self, content: Content, entry: Entry, running: _Running, *, fetch: bool) -> bool:
-        """Hash one chunk more; False where it is not here and is not to be fetched."""
+    async def _hash_on(self, content: Content, entry: Entry, running: _Running, *, fetch: bool) -> bool:
+        """Hash the next chunks, as many as are here; False where the next one is not, and is not to be fetched."""
         if running.disagreements != entry.disagreements:
             # What was hashed is not what is here now.
             running.restart(entry)
-        index = running.next_chunk
-        with entry.pinned(index, index + 1):
-            fill = None
-            if not await self._cache.check(entry, index):
-                if not fetch and self._flights.aside(entry, index) is None:
-                    return False
-                fill = await self._flights.landed(content, entry, index)
-            if fill is not None and not entry.has(index):
-                part = fill.slice(fill.span.start, fill.span.stop)
-            else:
-                span = entry.span(index)
-                part = Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
-            hashed = await self._threads.disk(_update, running.hash.copy(), part)
-        # Only now: who waits for a proof may leave in the middle of a chunk.
-        running.hash, running.next_chunk = hashed, index + 1
+        first = running.next_chunk
+        stop = min(first + AT_ONCE, entry.meta.chunks)
+        parts: list[Slice] = []
+        with entry.pinned(first, stop):
+            for index in range(first, stop):
+                part = await self._part(content, entry, index, fetch=fetch and index == first)
+                if part is None:
+                    break
+                parts.append(part)
+            if not parts:
+                return False
+            hashed = await self._threads.disk(_update, running.hash.copy(), parts)
+        # Only now: who waits for a proof may leave in the middle.
+        running.hash, running.next_chunk = hashed, first + len(parts)
         return True
+
+    async def _part(self, content: Content, entry: Entry, index: int, *, fetch: bool) -> Slice | None:
+        """Where a chunk lies; None where it is not here and is not to be fetched."""
+        if not await self._cache.check(entry, index):
+            if not fetch and self._flights.aside(entry, index) is None:
+                return None
+            fill = await self._flights.landed(content, entry, index)
+            if not entry.has(index):
+                return fill.slice(fill.span.start, fill.span.stop)
+        span = entry.span(index)
+        return Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
 
     def _conclude(self, content: Content, entry: Entry, running: _Running) -> None:
         self._running.pop(entry, None)
@@ -148,13 +162,14 @@ class Proofs:
         )
 
 
-def _update(running: "_Hash", part: Slice) -> "_Hash":
-    """`running` and the bytes of `part`. For a thread."""
-    position, stop = part.offset, part.offset + part.count
-    while position < stop:
-        piece = os.pread(part.file.fileno(), min(1 << 20, stop - position), position)
-        if not piece:
-            raise OSError(f"the cache's file ends at {position}, before {stop}")
-        running.update(piece)
-        position += len(piece)
+def _update(running: "_Hash", parts: Sequence[Slice]) -> "_Hash":
+    """`running` and the bytes of `parts`. For a thread."""
+    for part in parts:
+        position, stop = part.offset, part.offset + part.count
+        while position < stop:
+            piece = os.pread(part.file.fileno(), min(1 << 20, stop - position), position)
+            if not piece:
+                raise OSError(f"the cache's file ends at {position}, before {stop}")
+            running.update(piece)
+            position += len(piece)
     return running

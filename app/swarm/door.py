@@ -225,16 +225,17 @@ class PeerDoor:
         """Send a chunk that was admitted, when its turn has come."""
         entry, chunks, part = answer.entry, answer.chunks, answer.part
 
-        async def send_in_time(message: Any) -> None:
-            async with asyncio.timeout(TAKE_SECONDS):
-                await send(message)
-
         try:
-            async with self._sending:
+            async with self._sending, asyncio.timeout(TAKE_SECONDS) as limit:
+
+                async def send_in_time(message: Any) -> None:
+                    await send(message)
+                    limit.reschedule(asyncio.get_running_loop().time() + TAKE_SECONDS)
+
                 with entry.pinned(chunks.start, chunks.stop):
-                    await send_in_time({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
+                    await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
                     await send_slice(part, send_in_time, zerocopy=offers_zerocopy(scope))
-                await send_in_time({"type": "http.response.body", "body": b"", "more_body": False})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError as error:
             raise BodyBrokenOff(f"{answer.asker} takes no byte of chunk {chunks.start} of {entry.meta.key}") from error
         finally:

@@ -152,30 +152,23 @@ class Race:
     _problem: SourceError | None = None
     _hedges: int = 0
     _runners: list[_Runner] = field(default_factory=list)
+    _ended_one: asyncio.Event = field(default_factory=asyncio.Event)
+    _next_look: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Return when all of `span` is in the sink. Raises what the first member's request came to, where the second's did not help."""
+        winner = None
         async with asyncio.TaskGroup() as tasks:
             try:
                 first = self._start(tasks, _Runner(self.offer.request, Lane(self.sink)))
-                while self._runners:
-                    await asyncio.wait(
-                        [runner.task for runner in self._runners if runner.task is not None],
-                        timeout=LOOK_SECONDS,
-                        return_when=asyncio.FIRST_COMPLETED,
-                    )
-                    if (winner := self._ended(first)) is not None:
-                        break
-                    if self._judge(first) and len(self._runners) == 1 and self._hedges < HEDGES_MAX:
-                        request = self.offer.beside()
-                        if request is not None:
-                            self._hedges += 1
-                            self.peers.hedged()
-                            aside = Aside()
-                            self._start(tasks, _Runner(request, Lane(aside), aside))
-                else:
-                    winner = None
+                self._look_again(tasks, first)
+                while self._runners and winner is None:
+                    await self._ended_one.wait()
+                    self._ended_one.clear()
+                    winner = self._winner(first)
             finally:
+                if self._next_look is not None:
+                    self._next_look.cancel()
                 for runner in self._runners:
                     self._leave(runner)
         if winner is None:
@@ -185,8 +178,23 @@ class Race:
 
     def _start(self, tasks: asyncio.TaskGroup, runner: _Runner) -> _Runner:
         runner.task = tasks.create_task(self._ask(runner), name=f"ask {runner.request.member.name}")
+        runner.task.add_done_callback(lambda _: self._ended_one.set())
         self._runners.append(runner)
         return runner
+
+    def _look_again(self, tasks: asyncio.TaskGroup, first: _Runner) -> None:
+        """A timer: a task that woke up for each look would cost as much as the request itself."""
+        self._next_look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look, tasks, first)
+
+    def _look(self, tasks: asyncio.TaskGroup, first: _Runner) -> None:
+        self._look_again(tasks, first)
+        if self._judge(first) and len(self._runners) == 1 and self._hedges < HEDGES_MAX:
+            request = self.offer.beside()
+            if request is not None:
+                self._hedges += 1
+                self.peers.hedged()
+                aside = Aside()
+                self._start(tasks, _Runner(request, Lane(aside), aside))
 
     async def _ask(self, runner: _Runner) -> SourceError | None:
         """One request; returns what was wrong with it."""
@@ -202,7 +210,7 @@ class Race:
             return SourceLied("sent a chunk that does not hash to what it must")
         return None
 
-    def _ended(self, first: _Runner) -> _Runner | None:
+    def _winner(self, first: _Runner) -> _Runner | None:
         """The one that has sent all; those that failed leave the race."""
         for runner in tuple(self._runners):
             if runner.task is not None and runner.task.done():
@@ -218,12 +226,15 @@ class Race:
         """Leave whoever has stalled. Returns whether the first one is still there, and slow."""
         is_slow = False
         for runner in tuple(self._runners):
+            if runner.task is None or runner.task.done():
+                continue
             request = runner.request
             match runner.look(self.peers.usual_seconds(len(request.chunk))):
                 case Verdict.STALLED:
                     self.peers.stalled(request)
                     self._leave(runner)
                     self._runners.remove(runner)
+                    self._ended_one.set()
                     if runner is first:
                         self._problem = SourceUnavailable("sends nothing")
                 case Verdict.SLOW:
