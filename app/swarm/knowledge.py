@@ -25,6 +25,11 @@ ANY_SHARE = 0.25
 CHUNKS_MAX = 32_768
 """How many chunks a bit field on the wire may have: a window of a larger content, around the chunk that was asked for."""
 
+PLAIN_BYTES_MAX = 256
+"""A bit field so short goes as it is: zlib takes a hundred times as long to set itself up as base64 takes for it."""
+
+_DEFLATED = "zlib:"
+
 
 class Knowledge:
     """Bit fields by content and member; the oldest are forgotten."""
@@ -86,25 +91,37 @@ def random_bit(bits: int, rng: random.Random) -> int:
 
 
 def write_bits(bits: int, count: int, around: int) -> str:
-    """A bit field of `count` chunks for a header: `<first chunk>:<base64 of zlib of little-endian bytes>`."""
+    """A bit field of `count` chunks for a header: `<first chunk>:<base64 of little-endian bytes>`, long ones as `<first>:zlib:<base64>`."""
     first = 0 if count <= CHUNKS_MAX else max(0, min(around - CHUNKS_MAX // 2, count - CHUNKS_MAX))
     window = min(count - first, CHUNKS_MAX)
     raw = (bits >> first & ((1 << window) - 1)).to_bytes(-(-window // 8), "little")
-    return f"{first}:{base64.b64encode(zlib.compress(raw, 1)).decode()}"
+    if len(raw) <= PLAIN_BYTES_MAX:
+        return f"{first}:{base64.b64encode(raw).decode()}"
+    return f"{first}:{_DEFLATED}{base64.b64encode(zlib.compress(raw, 1)).decode()}"
 
 
 def read_bits(text: str) -> int:
     """Raises ValueError where the header is no bit field, or one of more chunks than there may be."""
     first_text, colon, encoded = text.partition(":")
-    if not colon or not first_text.isdecimal() or len(first_text) > 9:
+    if not colon or not first_text.isdecimal() or len(first_text) > 9 or int(first_text) > 1 << 26:
         raise ValueError("not a bit field")
     try:
-        unpacker = zlib.decompressobj()
-        raw = unpacker.decompress(base64.b64decode(encoded, validate=True), CHUNKS_MAX // 8 + 1)
+        raw = base64.b64decode(encoded.removeprefix(_DEFLATED), validate=True)
+        if encoded.startswith(_DEFLATED):
+            raw = _inflated(raw)
     except (zlib.error, ValueError) as error:
         raise ValueError("not a bit field") from error
-    if len(raw) > CHUNKS_MAX // 8 or int(first_text) > 1 << 26:
+    if not raw:
+        raise ValueError("a bit field of no chunk")
+    if len(raw) > CHUNKS_MAX // 8:
         raise ValueError("a bit field of too many chunks")
-    if not unpacker.eof:
-        raise ValueError("half a bit field")
     return int.from_bytes(raw, "little") << int(first_text)
+
+
+def _inflated(packed: bytes) -> bytes:
+    """No more than a byte beyond what there may be. Raises ValueError where it ends too early, zlib.error."""
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(packed, CHUNKS_MAX // 8 + 1)
+    if len(raw) <= CHUNKS_MAX // 8 and not unpacker.eof:
+        raise ValueError("half a bit field")
+    return raw
