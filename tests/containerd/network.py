@@ -41,14 +41,7 @@ class Host:
     def inside(self, function: Callable[[], Result]) -> Result:
         """What `function` returns when it is called on this host; a socket that it makes stays this host's."""
 
-        def enter() -> None:
-            with (_NAMESPACES / self.namespace).open() as namespace:
-                if _libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
-                    raise OSError(ctypes.get_errno(), f"network namespace {self.namespace} can not be entered")
-
-        # A network namespace is a thread's own; this thread ends with the call.
-        with ThreadPoolExecutor(1, initializer=enter) as thread:
-            return thread.submit(function).result()
+        return _inside(self.namespace, function)
 
     def limit(self, mbit_per_s: int, *, both_ways: bool = False) -> None:
         """What this host may send, and no more; `both_ways`: nor may more be sent to it."""
@@ -84,6 +77,7 @@ class Network:
         self._bridge = self._namespace("bridge")
         _ip("-n", self._bridge, "link", "add", "br0", "type", "bridge")
         _ip("-n", self._bridge, "link", "set", "br0", "up")
+        _inside(self._bridge, _take_for_a_switch)
 
     def host(self, number: int) -> Host:
         """A new host, 198.18.0.`number`."""
@@ -110,6 +104,23 @@ def network() -> Iterator[Network]:
             _ip("netns", "delete", left.name)
     with ExitStack() as stack:
         yield Network(stack)
+
+
+def _inside(name: str, function: Callable[[], Result]) -> Result:
+    def enter() -> None:
+        with (_NAMESPACES / name).open() as namespace:
+            if _libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), f"network namespace {name} can not be entered")
+
+    # A network namespace is a thread's own; this thread ends with the call.
+    with ThreadPoolExecutor(1, initializer=enter) as thread:
+        return thread.submit(function).result()
+
+
+def _take_for_a_switch() -> None:
+    """Docker has the kernel hand each frame of a bridge to iptables; a switch does not, and its work is the hosts' here."""
+    for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+        setting.write_text("0")
 
 
 def _ip(*arguments: str) -> None:
