@@ -1,10 +1,12 @@
 """Runs one node until it is told to leave, and puts the API in front of it."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
 
+import anyio.lowlevel
 import uvloop
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -52,11 +54,14 @@ async def _serve_until_told(settings: Settings, environ: dict[str, str]) -> None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    # anyio, below httpx, imports a part of itself with its first call: not while the first requests of a crowd wait for it.
+    await anyio.lowlevel.checkpoint()
     async with (
         reporting(settings, environ) as reports,
         running(await reports.placed(settings), environ, application) as node,
         reports.watching(node),
     ):
+        _keep_what_was_imported()
         log.info("%s is ready", settings.node_name)
         await told.wait()
         log.info("%s leaves", settings.node_name)
@@ -64,6 +69,12 @@ async def _serve_until_told(settings: Settings, environ: dict[str, str]) -> None
         reports.leaves()
         if node.gossip is not None:
             await node.gossip.leave()
+
+
+def _keep_what_was_imported() -> None:
+    """The garbage collector need not go through it again and again: the loop stands still meanwhile."""
+    gc.collect()
+    gc.freeze()
 
 
 def application(node: Node) -> FastAPI:
