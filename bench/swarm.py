@@ -32,6 +32,7 @@ CHOICES: dict[str, Choices] = {
     "chunks in the client's order": Choices(by_chance=False),
     "queues instead of busy": Choices(busy=False),
     "no hedging": Choices(hedging=False),
+    "as much of upstream at once as of others": Choices(window=False),
 }
 
 

@@ -68,6 +68,10 @@ class Knowledge:
         """Remembered members that have the chunk."""
         return [member for member, bits in self._of(content).items() if bits >> chunk & 1]
 
+    def fetching(self, content: str, every: int) -> int:
+        """How many remembered members lack some chunk of those in `every`, as one does that is fetching them."""
+        return sum(bits & every != every for bits in self._of(content).values())
+
     def choose(self, content: str, wanted: int) -> int:
         """A chunk of those in `wanted` (not 0) to fetch next: mostly one that a remembered member has, now and then any.
 

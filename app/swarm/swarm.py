@@ -5,12 +5,13 @@ Owns: putting the pure decisions (`asking`, `home`, `knowledge`, `ranking`) on w
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from app.content import advertised
-from app.content.byte_range import chunk_range
+from app.content.byte_range import ByteRange, chunk_count, chunk_range
 from app.content.key import ContentKey
-from app.content.source import Content, Offer, Source, Want
+from app.content.source import Content, Offer, Sink, Source, SourceKind, Want
 from app.errors import NotNow
 from app.observability.metrics import Metrics
 from app.swarm.asking import Ask, PutBack, Question, Role
@@ -18,6 +19,7 @@ from app.swarm.home import Roster, chunk_hash, roster_of
 from app.swarm.leases import Leases
 from app.swarm.peers import PeerOffer, Peers
 from app.swarm.race import ChunkRequest
+from app.swarm.turns import Turns
 from peerd_gossip import MemberState, key_hash
 
 ROSTER_SECONDS = 0.5
@@ -53,6 +55,7 @@ class Swarm:
         self._metrics = metrics
         self._roster: Roster | None = None
         self._roster_until = 0.0
+        self._turns: dict[str, Turns] = {}
 
     def offers(self, content: Content, chunk: int, want: Want) -> Iterator[Offer]:
         """See `Asker.offers`."""
@@ -83,8 +86,19 @@ class Swarm:
             if offer.arrived:  # And yet another is asked: what it sent was not what the chunk must be.
                 self._peers.lied(offer.request)
             question.answered(step.member, offer.answer, offer.alternates, offer.received)
-        yield from self._upstream.offers(content, chunk)
+        yield from self._upstream_offers(content, chunk, want)
         yield from self._once_more(content, chunk, around)
+
+    def _upstream_offers(self, content: Content, chunk: int, want: Want) -> Iterator[Offer]:
+        """Upstream's own, each waiting for its turn; none where it is not known where upstream has the content."""
+        if content.location is None:
+            return
+        host = content.location.host
+        self._turns = {name: turns for name, turns in self._turns.items() if name == host or not turns.is_idle}
+        turns = self._turns.setdefault(host, Turns())
+        name, every = _common_name(content), (1 << chunk_count(content.size, self._chunk_size)) - 1
+        for offer in self._upstream.offers(content, chunk):
+            yield _InTurn(offer, turns, want, lambda: self._peers.knowledge.fetching(name, every), self._chunk_size)
 
     def _once_more(self, content: Content, chunk: int, around: "_Around") -> Iterator[Offer]:
         """Upstream did not give it either: whoever has it, and was only too slow or too busy, is all that is left."""
@@ -137,6 +151,38 @@ class Swarm:
             self._roster = roster_of(me, alive, self._roster)
             self._roster_until = now + ROSTER_SECONDS
         return self._roster
+
+
+@dataclass(frozen=True, slots=True)
+class _InTurn:
+    """Upstream, asked for a chunk when it has room for it. See `Offer`; `others` is what `Turns` wants to know."""
+
+    offer: Offer
+    turns: Turns
+    want: Want
+    others: Callable[[], int]
+    chunk_size: int
+
+    @property
+    def kind(self) -> SourceKind:
+        return self.offer.kind
+
+    @property
+    def name(self) -> str:
+        return self.offer.name
+
+    @property
+    def trusted(self) -> bool:
+        return self.offer.trusted
+
+    async def fetch(self, span: ByteRange, sink: Sink) -> None:
+        if (
+            len(span) > self.chunk_size
+        ):  # A pass through all of it, as long as clients read: nobody is to wait for its end.
+            await self.offer.fetch(span, sink)
+            return
+        async with self.turns.turn(self.want, self.others):
+            await self.offer.fetch(span, sink)
 
 
 class _Around:

@@ -15,6 +15,7 @@ class Choices:
         busy: a member says that it is busy, and names others; else whoever asks waits for its turn.
         zones: borders of zones are known.
         hedging: another is asked beside a member that is slow.
+        window: a node has upstream send few chunks at once; else as many as it fetches.
     """
 
     leases: bool = True
@@ -24,3 +25,4 @@ class Choices:
     busy: bool = True
     zones: bool = True
     hedging: bool = True
+    window: bool = True

@@ -22,6 +22,7 @@ from app.swarm.simulation.choices import Choices
 from app.swarm.simulation.door import Door
 from app.swarm.simulation.flight import Flight, Holding, Request, Told
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, LATENCY_SECONDS, Downlink, SimulatedContent
+from app.swarm.window import Window
 from peerd_gossip import Member
 
 CHUNKS_PER_STRETCH = STRETCH_SIZE_BYTES // CHUNK_SIZE_BYTES
@@ -61,6 +62,8 @@ class Node:
         self._is_looking = False
         self._slots = CHUNKS_AT_ONCE
         self._queue: deque[Holding] = deque()
+        self._window = Window()
+        self._for_upstream: list[Flight] = []
 
     def __repr__(self) -> str:
         held = {name: holding.bits.bit_count() for name, holding in self.holdings.items()}
@@ -152,17 +155,35 @@ class Node:
             self._end(flight, False)
         elif isinstance(step, Ask):
             self._events.after(step.delay, self._ask, flight, step)
+        elif flight.awaited or self._upstream_has_room(flight):
+            self._ask_upstream(flight)
         else:
-            name = flight.holding.content.name
-            flight.from_upstream = self._cluster.upstream.send(
-                name, flight.chunk, self.member.name, self.down, partial(self._from_upstream, flight)
-            )
+            self._for_upstream.append(flight)
+
+    def _upstream_has_room(self, flight: Flight) -> bool:
+        content = flight.holding.content
+        others = self.knowledge.fetching(content.name, content.every)
+        return not self._choices.window or (not self._for_upstream and self._window.has_room(others))
+
+    def _ask_upstream(self, flight: Flight) -> None:
+        self._window.begin(self._events.now)
+        flight.from_upstream = self._cluster.upstream.send(
+            flight.holding.content.name, flight.chunk, self.member.name, self.down, partial(self._from_upstream, flight)
+        )
 
     def _from_upstream(self, flight: Flight) -> None:
-        if self.alive:
-            self._cluster.upstream.ended(flight.holding.content.name, flight.chunk, self.member.name)
-            self._cluster.carried(None, self.member)
-            self._land(flight)
+        if not self.alive:
+            return
+        self._cluster.upstream.ended(flight.holding.content.name, flight.chunk, self.member.name)
+        self._cluster.carried(None, self.member)
+        self._window.end(self._events.now, came=True)
+        waiting, self._for_upstream = sorted(self._for_upstream, key=lambda one: not one.awaited), []
+        for one in waiting:
+            if one.awaited or self._upstream_has_room(one):
+                self._ask_upstream(one)
+            else:
+                self._for_upstream.append(one)
+        self._land(flight)
 
     def _land(self, flight: Flight) -> None:
         holding, content = flight.holding, flight.holding.content
