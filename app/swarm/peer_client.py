@@ -3,17 +3,14 @@
 Owns: connections, and what of an answer is believed. Knows nothing of whom to ask; that is `peers` and `ranking`.
 """
 
-import contextlib
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import urllib3
-from urllib3.exceptions import HTTPError
+from http.client import HTTPResponse
+from typing import Protocol
 
 from app.content.byte_range import ByteRange
 from app.content.key import ContentKey
@@ -22,10 +19,10 @@ from app.errors import SourceLied, SourceUnavailable
 from app.server.certificates import Certificates
 from app.swarm import protocol
 from app.swarm.asking import Answer
+from app.swarm.connections import Connections
 from app.swarm.knowledge import read_bits
 from peerd_gossip import Member
 
-CONNECT_SECONDS = 1.0
 DOCUMENT_SECONDS = 1.0
 """How long a member may take to say what it knows of a content or a name."""
 
@@ -41,13 +38,17 @@ QUESTION_SECONDS = 2.0
 MANIFEST_SIZE_MAX = (4 << 20) + 256
 """Bytes: a manifest, and its media type before it."""
 
-CONNECTIONS_PER_MEMBER = 8
 PIECE_BYTES = 64 << 10
+"""What a thread is woken for."""
+
+WRITTEN_BYTES = 256 << 10
+"""What is hashed and written at once."""
 
 IN_BUFFERS_BYTES = 24 << 10
 """At most so much of a body is neither in the socket nor handed over: a record of TLS, and what was read with the head."""
 
 
+_JSON = {"Content-Type": "application/json"}
 _ANSWERS = {202: Answer.COMING, 404: Answer.LACKS, 409: Answer.LEASE, 423: Answer.TAKEN, 503: Answer.BUSY}
 
 
@@ -82,43 +83,38 @@ class Declined(SourceUnavailable):
         self.told = told
 
 
+class ChunkSink(Sink, Protocol):
+    """A sink that is told of bytes before it is given them, many at a time."""
+
+    def came(self, count: int) -> None:
+        """So many more have come from the member. Raises Abandoned."""
+
+
 class PeerClient:
     """Requests to other members."""
 
     def __init__(self, me: str, certificates: Certificates | None) -> None:
         self._headers = {protocol.FROM_PEER_HEADER: "true", protocol.NODE_HEADER: me}
-        self._certificates = certificates
-        self._pools: dict[str, tuple[tuple[str, int], urllib3.HTTPConnectionPool]] = {}
-        self._answers: set[urllib3.BaseHTTPResponse] = set()
-        self._lock = threading.Lock()
+        self._connections = Connections(certificates)
+        self._of_thread = threading.local()
 
     def close(self) -> None:
         """Give all connections back; threads that read from one are woken, so that none outlives the node."""
-        with self._lock:
-            for response in self._answers:
-                _hang_up(response)
-            for _, pool in self._pools.values():
-                pool.close()
-            self._pools.clear()
+        self._connections.close()
 
     def get_document(self, member: Member, path: str) -> bytes:
         """A small answer, whole. Raises SourceError."""
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=DOCUMENT_SECONDS)
-        with self._response(member, path, timeout=timeout) as response:
+        with self._answer(member, path, silence_seconds=DOCUMENT_SECONDS) as (response, _):
             return _document(response, path)
 
     def post_order(self, member: Member, path: str, order: bytes) -> bytes:
         """A small answer to an order. Raises SourceError."""
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=ORDER_SECONDS)
-        headers = {"Content-Type": "application/json"}
-        with self._response(member, path, headers, method="POST", body=order, timeout=timeout) as response:
+        with self._answer(member, path, _JSON, body=order, silence_seconds=ORDER_SECONDS) as (response, _):
             return _document(response, path)
 
     def post_question(self, member: Member, path: str, question: bytes) -> bytes:
         """The answer to a question that the member may have to ask upstream for. Raises SourceError."""
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=QUESTION_SECONDS)
-        headers = {"Content-Type": "application/json"}
-        with self._response(member, path, headers, method="POST", body=question, timeout=timeout) as response:
+        with self._answer(member, path, _JSON, body=question, silence_seconds=QUESTION_SECONDS) as (response, _):
             return _document(response, path, MANIFEST_SIZE_MAX)
 
     def get_chunk(
@@ -127,7 +123,7 @@ class PeerClient:
         key: ContentKey,
         chunk: ByteRange,
         span: ByteRange,
-        sink: Sink,
+        sink: ChunkSink,
         lease_without: frozenset[str] | None = None,
     ) -> Told:
         """Put `span`, the end of `chunk` or all of it, into `sink`; of the chunk's home with `lease_without`.
@@ -137,11 +133,11 @@ class PeerClient:
         Returns what the member said of itself. Raises Declined, SourceError, and what the sink raises.
         """
         headers = {"Range": f"bytes={chunk.start}-{chunk.stop - 1}"}
-        path, method, body = protocol.content_path(key), "GET", None
+        path, body = protocol.content_path(key), None
         if lease_without is not None:
-            path, method = protocol.lease_path(key), "POST"
+            path = protocol.lease_path(key)
             body = json.dumps({"without": sorted(lease_without)}).encode()
-        with self._response(member, path, headers, method=method, body=body) as response:
+        with self._answer(member, path, headers, body=body, silence_seconds=SILENCE_SECONDS) as (response, sock):
             said = response.headers.get("Content-Range", "")
             if response.status != 206 or not said.startswith(f"bytes {chunk.start}-{chunk.stop - 1}/"):
                 raise SourceLied(f"answered {response.status} {said!r} to {headers['Range']}")
@@ -149,141 +145,102 @@ class PeerClient:
             if checksum is None:
                 raise SourceLied("does not say what the chunk hashes to")
             sink.expect_checksum(checksum)
-            position = chunk.start
-            for piece in _pieces(response, len(chunk)):
-                skip = max(0, span.start - position)
-                if skip < len(piece):
-                    sink.write(memoryview(piece)[skip:])
-                position += len(piece)
+            self._receive(response, sock, len(chunk), span.start - chunk.start, sink)
             return _told(response)
 
+    def _receive(self, response: HTTPResponse, sock: socket.socket, size: int, skip: int, sink: ChunkSink) -> None:
+        """A body of `size` bytes into the sink, all but its first `skip`. Raises SourceUnavailable where it ends before."""
+        buffer = self._buffer()
+        position, pieces = 0, _Pieces(response, sock, size)
+        while position < size:
+            count = min(len(buffer), size - position)
+            for start in range(0, count, PIECE_BYTES):
+                piece = buffer[start : min(start + PIECE_BYTES, count)]
+                pieces.read(piece)
+                sink.came(len(piece))
+            if (begin := max(0, skip - position)) < count:
+                sink.write(buffer[begin:count])
+            position += count
+
+    def _buffer(self) -> memoryview:
+        """This thread's own."""
+        buffer: memoryview | None = getattr(self._of_thread, "buffer", None)
+        if buffer is None:
+            buffer = self._of_thread.buffer = memoryview(bytearray(WRITTEN_BYTES))
+        return buffer
+
     @contextmanager
-    def _response(
+    def _answer(
         self,
         member: Member,
         path: str,
         headers: Mapping[str, str] | None = None,
         *,
-        method: str = "GET",
         body: bytes | None = None,
-        timeout: urllib3.Timeout | None = None,
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """An answer of success; what can go wrong in it is translated. Its connection is kept when it was read to its end."""
-        try:
-            pool = self._pool(member)
-            response = pool.request(
-                method,
-                path,
-                body=body,
-                headers={**self._headers, **(headers or {})},
-                timeout=timeout or pool.timeout,
-                preload_content=False,
-                decode_content=False,
-                retries=False,
-                redirect=False,
-            )
-            with self._lock:
-                self._answers.add(response)
-            try:
-                if response.status in _ANSWERS:
-                    response.read(protocol.DOCUMENT_SIZE_MAX)
-                    response.release_conn()
-                    alternates = response.headers.get(protocol.ALTERNATES_HEADER, "")
-                    raise Declined(
-                        _ANSWERS[response.status], alternates.split(",") if alternates else (), _told(response)
-                    )
-                if response.status not in (200, 206):
-                    raise SourceLied(f"answered {response.status}")
-                yield response
-                # What is left unread would be taken for the next answer on this connection.
+        silence_seconds: float,
+    ) -> Iterator[tuple[HTTPResponse, socket.socket]]:
+        """An answer of success, to be read to its end, and what it comes from; with a body the request is a POST.
+
+        Raises Declined for another that the protocol knows, SourceLied for one that it does not, SourceUnavailable.
+        """
+        declined: Declined | None = None
+        with self._connections.answer(
+            member,
+            "GET" if body is None else "POST",
+            path,
+            body=body,
+            headers={**self._headers, **(headers or {})},
+            silence_seconds=silence_seconds,
+        ) as (response, sock):
+            if response.status in _ANSWERS:
+                response.read(protocol.DOCUMENT_SIZE_MAX)
+                alternates = response.headers.get(protocol.ALTERNATES_HEADER, "")
+                declined = Declined(
+                    _ANSWERS[response.status], alternates.split(",") if alternates else (), _told(response)
+                )
+            elif response.status not in (200, 206):
+                raise SourceLied(f"answered {response.status}")
+            else:
+                yield response, sock
                 if response.read(1):
                     raise SourceLied("sent more than it was asked for")
-            except Declined:
-                raise
-            except BaseException:
-                response.close()
-                raise
-            finally:
-                with self._lock:
-                    self._answers.discard(response)
-            response.release_conn()
-        except (HTTPError, OSError) as error:
-            raise SourceUnavailable(str(error)) from error
-
-    def _pool(self, member: Member) -> urllib3.HTTPConnectionPool:
-        """Connections to a member where it lives now, made with the certificates that are used now."""
-        context = self._certificates.client() if self._certificates is not None else None
-        made_with = member.peer_addr, self._certificates.generation if self._certificates is not None else 0
-        with self._lock:
-            known, pool = self._pools.get(member.name, (None, None))
-            if pool is None or known != made_with:
-                if pool is not None:
-                    pool.close()
-                pool = self._connect(member, context)
-                self._pools[member.name] = made_with, pool
-            return pool
-
-    @staticmethod
-    def _connect(member: Member, context: ssl.SSLContext | None) -> urllib3.HTTPConnectionPool:
-        host, _, port = member.peer_addr.rpartition(":")
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
-        if context is None:
-            return urllib3.HTTPConnectionPool(
-                host.strip("[]"), int(port), timeout=timeout, maxsize=CONNECTIONS_PER_MEMBER
-            )
-        # The certificate must be that of the member that is meant, wherever it lives.
-        name = f"{member.name}.peerd"
-        return urllib3.HTTPSConnectionPool(
-            host.strip("[]"),
-            int(port),
-            timeout=timeout,
-            maxsize=CONNECTIONS_PER_MEMBER,
-            ssl_context=context,
-            assert_hostname=name,
-            server_hostname=name,
-        )
+        if declined is not None:
+            raise declined
 
 
-def _pieces(response: urllib3.BaseHTTPResponse, size: int) -> Iterator[bytes]:
-    """A body of `size` bytes. Raises SourceUnavailable where it ends before.
+class _Pieces:
+    """A body of `size` bytes, of which a thread is woken for a piece, not for each packet.
 
-    On a slow line bytes come a few thousand at a time, and to wake up for each of them costs more than what is done with them.
-    So the thread is woken when a piece is there (SO_RCVLOWAT, socket(7)); never for more than is still to come.
+    On a slow line bytes come a few thousand at a time, and to wake up for each of them costs more than what is done with them. So the
+    socket is readable when a piece is there (SO_RCVLOWAT, socket(7)); never only when more is there than is still to come.
     """
-    sock, wake_at = _socket(response), 1
-    while size:
-        piece_bytes = min(PIECE_BYTES, size)
+
+    def __init__(self, response: HTTPResponse, sock: socket.socket, size: int) -> None:
+        self._response = response
+        self._socket = sock
+        self._left = size
+        self._wake_at = 1
+
+    def read(self, piece: memoryview) -> None:
+        """Fill it, with no more than is left. Raises SourceUnavailable where the body ends before."""
         # In the middle of this piece, with all but its last byte read.
-        to_come = size - piece_bytes - IN_BUFFERS_BYTES
-        if sock is not None and (now := max(1, min(PIECE_BYTES, to_come))) != wake_at:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, now)
-            wake_at = now
-        piece = response.read(piece_bytes)
-        if not piece:
-            raise SourceUnavailable(f"ended {size} bytes early")
-        yield piece
-        size -= len(piece)
+        to_come = self._left - len(piece) - IN_BUFFERS_BYTES
+        if (wake_at := max(1, min(PIECE_BYTES, to_come))) != self._wake_at:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake_at)
+            self._wake_at = wake_at
+        while piece:
+            got = self._response.readinto(piece)
+            if not got:
+                raise SourceUnavailable(f"ended {self._left} bytes early")
+            self._left -= got
+            piece = piece[got:]
 
 
-def _socket(response: urllib3.BaseHTTPResponse) -> socket.socket | None:
-    """What an answer comes from; None once its connection is closed."""
-    return getattr(response.connection, "sock", None)
-
-
-def _hang_up(response: urllib3.BaseHTTPResponse) -> None:
-    """Wake the thread that reads an answer. Called from the loop."""
-    sock = _socket(response)
-    if sock is not None:
-        # Not SSLSocket's own: it forgets the TLS state first, and the thread would read ciphertext as if it were the body.
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-def _told(response: urllib3.BaseHTTPResponse) -> Told:
+def _told(response: HTTPResponse) -> Told:
     """What the member says of itself; a header that can not be read is as good as none."""
     try:
-        chunks = read_bits(response.headers[protocol.CHUNKS_HEADER])
-    except (KeyError, ValueError):
+        chunks = read_bits(response.headers.get(protocol.CHUNKS_HEADER, ""))
+    except ValueError:
         chunks = None
     uploads, received = (
         _count(response.headers.get(name)) for name in (protocol.UPLOADS_HEADER, protocol.RECEIVED_HEADER)
@@ -295,8 +252,10 @@ def _count(header: str | None) -> int | None:
     return int(header) if header is not None and header.isdecimal() and len(header) < 20 else None
 
 
-def _document(response: urllib3.BaseHTTPResponse, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:
+def _document(response: HTTPResponse, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:
     document = response.read(size_max + 1)
     if len(document) > size_max:
         raise SourceLied(f"sent more than {size_max} bytes at {path}")
-    return bytes(document)
+    if response.length:  # So many are still to come, and do not.
+        raise SourceUnavailable(f"ended {response.length} bytes early")
+    return document

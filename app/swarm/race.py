@@ -37,6 +37,7 @@ class Lane:
     def __init__(self, sink: Sink) -> None:
         self.began = 0.0
         self.received = 0
+        self.written = 0
         self.checksum: bytes | None = None
         self._sink = sink
         self._closed = False
@@ -54,13 +55,19 @@ class Lane:
             self.checksum = sha256
             self._sink.expect_checksum(sha256)
 
+    def came(self, count: int) -> None:
+        """So many bytes more have come, and will be written. Raises Abandoned."""
+        if self._closed:
+            raise Abandoned
+        self.received += count
+
     def write(self, data: bytes | memoryview) -> None:
         """See `Sink`."""
         with self._lock:
             if self._closed:
                 raise Abandoned
             self._sink.write(data)
-            self.received += len(data)
+            self.written += len(data)
 
     def close(self) -> None:
         """Whoever still sends is not heard any more."""
@@ -262,5 +269,5 @@ class Race:
             raise SourceUnavailable(
                 f"{first.request.member.name} and {second.request.member.name} do not have the same"
             )
-        skip = self.span.start - second.request.chunk.start + first.lane.received
+        skip = self.span.start - second.request.chunk.start + first.lane.written
         self.sink.write(memoryview(second.aside.data)[skip:])

@@ -90,6 +90,7 @@ def sends(*pieces: bytes, of: bytes = DATA, then: Script | None = None) -> Scrip
     async def script(lane: Lane) -> None:
         lane.expect_checksum(hashlib.sha256(of).digest())
         for piece in pieces:
+            lane.came(len(piece))
             lane.write(piece)
         if then is not None:
             await then(lane)
