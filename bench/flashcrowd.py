@@ -2,7 +2,8 @@
 
 Each node is on a host of its own (network namespaces), 100 Mbit/s both ways, peers over mutual TLS; upstream is a real
 docker-registry, and nginx for `/blobs`, on a host with 200 Mbit/s. Clients read as containerd does: whole blobs, three at a time,
-each checked against its digest. The same is done straight from upstream, too, where the eight share its line.
+each checked against its digest. The same is done straight from upstream, too, where the eight share its line. Nodes have pulled a small
+image before, as those of a running cluster have.
 `python -m bench.flashcrowd`; exit 1 when the slowest node took more than 1.35 times what its own line needs for the bytes, or
 upstream sent more than 1.05 copies. `--picture FILE` draws how fast bytes came to each node.
 """
@@ -25,7 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.picture import Line, Panel, draw
-from tests.containerd.fleet import REGISTRY_PORT, running_registry_host
+from tests.containerd.fleet import REGISTRY_PORT, RegistryHost, running_registry_host
 from tests.containerd.network import Host, network
 from tests.containerd.oci import OciImage, image_of, random_layer
 from tests.support.blob_store import BlobStore, running_blob_store
@@ -34,9 +35,10 @@ from tests.support.hosted import DOOR, running_hosted_nodes
 
 MIB = 1 << 20
 LAYERS = 4
+FORMER_MIB = 8
 MULTIPLE_MAX = 1.35
 COPIES_MAX = 1.05
-REGISTRY_NAME, REPOSITORY = "registry.test", "bench/crowd"
+REGISTRY_NAME = "registry.test"
 SAMPLE_SECONDS = 0.5
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "flash-crowd.svg"
 
@@ -78,9 +80,16 @@ class World:
 
     hosts: Mapping[str, Host]
     upstream: Host
-    image: OciImage
+    registry: RegistryHost
     store: BlobStore
-    registry_sent: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Published:
+    """An image in the registry, tagged 1, and its blobs in the blob store."""
+
+    repository: str
+    image: OciImage
 
     @property
     def size(self) -> int:
@@ -100,17 +109,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="peerd-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         world = stack.enter_context(running_world(folder, arguments))
-        line_seconds = world.size * 8 / (arguments.link * 1e6)
+        image, small = published(world, "crowd", arguments.size), published(world, "former", FORMER_MIB)
+        wants = {"/v2": pull(world, image), "/blobs": read_files(world, image)}
+        line_seconds = wants["/v2"].size * 8 / (arguments.link * 1e6)
         print(
-            f"{arguments.nodes} nodes of {arguments.link} Mbit/s, upstream {arguments.upstream} Mbit/s; {world.size / MIB:.0f} MiB in "
+            f"{arguments.nodes} nodes of {arguments.link} Mbit/s, upstream {arguments.upstream} Mbit/s; {arguments.size} MiB in "
             f"{LAYERS} layers, for which a node's line needs {line_seconds:.1f} s"
         )
-        straight = {"/v2": crowd(world, pull(world), []), "/blobs": crowd(world, read_files(world), [])}
+        straight = {door: crowd(world, want, []) for door, want in wants.items()}
         options = ["--registry", f"{REGISTRY_NAME}=http://{world.upstream.address}:{REGISTRY_PORT}"]
         options += ["--upstream-allow", f"{world.upstream.address}:*", "--log-level", "warning"]
         nodes = stack.enter_context(running_hosted_nodes(folder, world.hosts, *options))
         pids = [node.program.pid for node in nodes.values()]
-        through = {"/v2": crowd(world, pull(world), pids), "/blobs": crowd(world, read_files(world), pids)}
+        for former in (pull(world, small), read_files(world, small)):
+            crowd(world, former, pids)
+        through = {door: crowd(world, want, pids) for door, want in wants.items()}
     missed = [door for door in straight if not report(door, straight[door], through[door], line_seconds)]
     arguments.picture.write_text(picture(world, straight["/v2"], through["/v2"]))
     return 1 if missed else 0
@@ -118,9 +131,7 @@ def main() -> int:
 
 @contextmanager
 def running_world(folder: Path, arguments: argparse.Namespace) -> Iterator[World]:
-    """Network, registry and blob store within this block, the image in both of these."""
-    layers = [random_layer(f"crowd/{number}", arguments.size * MIB // LAYERS) for number in range(LAYERS)]
-    image = image_of(layers, label="crowd")
+    """Network, registry and blob store within this block."""
     with ExitStack() as stack:
         net = stack.enter_context(network())
         upstream = net.host(100)
@@ -129,12 +140,17 @@ def running_world(folder: Path, arguments: argparse.Namespace) -> Iterator[World
         for host in hosts.values():
             host.limit(arguments.link, both_ways=True)
         registry = stack.enter_context(running_registry_host(folder / "registry", upstream))
-        registry.publish(image, REPOSITORY)
         (folder / "store").mkdir()
-        store = stack.enter_context(running_blob_store(folder / "store", upstream))
-        for digest, data in image.blobs.items():
-            (store.files / digest.hex).write_bytes(data)
-        yield World(hosts, upstream, image, store, lambda: registry.sent(image))
+        yield World(hosts, upstream, registry, stack.enter_context(running_blob_store(folder / "store", upstream)))
+
+
+def published(world: World, name: str, mib: int) -> Published:
+    """An image of random bytes, in the registry and, by its blobs, in the blob store."""
+    image = image_of([random_layer(f"{name}/{number}", mib * MIB // LAYERS) for number in range(LAYERS)], label=name)
+    world.registry.publish(image, f"bench/{name}", "1")
+    for digest, data in image.blobs.items():
+        (world.store.files / digest.hex).write_bytes(data)
+    return Published(f"bench/{name}", image)
 
 
 Job = Callable[[Client], None]
@@ -142,19 +158,24 @@ Job = Callable[[Client], None]
 
 @dataclass(frozen=True)
 class Want:
-    """What each client does, and how many bytes of bodies upstream has sent of it so far."""
+    """What each client does, of how many bytes, and how many bytes of bodies upstream has sent of it so far."""
 
     do: Job
+    size: int
     sent: Callable[[], int]
 
 
-def pull(world: World) -> Want:
+def pull(world: World, what: Published) -> Want:
     """The image, from the registry or as its mirror has it."""
-    place_of = in_registry((world.upstream.address, REGISTRY_PORT), REGISTRY_NAME, REPOSITORY)
-    return Want(lambda client: client.pull(place_of, "1", str(world.image.target), set()), world.registry_sent)
+    place_of = in_registry((world.upstream.address, REGISTRY_PORT), REGISTRY_NAME, what.repository)
+
+    def do(client: Client) -> None:
+        client.pull(place_of, "1", str(what.image.target), set())
+
+    return Want(do, what.size, lambda: world.registry.sent(what.image))
 
 
-def read_files(world: World) -> Want:
+def read_files(world: World, what: Published) -> Want:
     """The same bytes as files behind URLs, which name no digest."""
     origin = (world.store.address, world.store.port)
 
@@ -168,10 +189,10 @@ def read_files(world: World) -> Want:
 
     def do(client: Client) -> None:
         with ThreadPoolExecutor(BLOBS_AT_ONCE) as threads:
-            for done in [threads.submit(read, client, digest.hex) for digest in world.image.blobs]:
+            for done in [threads.submit(read, client, digest.hex) for digest in what.image.blobs]:
                 done.result()
 
-    return Want(do, lambda: sum(world.store.sent_of(f"/{digest.hex}") for digest in world.image.blobs))
+    return Want(do, what.size, lambda: sum(world.store.sent_of(f"/{digest.hex}") for digest in what.image.blobs))
 
 
 def crowd(world: World, want: Want, nodes: Sequence[int]) -> Crowd:
@@ -197,13 +218,13 @@ def crowd(world: World, want: Want, nodes: Sequence[int]) -> Crowd:
             result.samples.append((time.monotonic() - began, traffic_of(world)))
     for one in done:
         one.result()
-    result.past_nodes = sum(client.tally.from_origin for client in clients.values()) / world.size
+    result.past_nodes = sum(client.tally.from_origin for client in clients.values()) / want.size
     took = time.monotonic() - began
     result.busy = 1 - (idle_seconds() - idle) / took / (os.cpu_count() or 1)
     result.cpu_seconds = cpu_seconds(nodes) - cpu
-    result.copies = (want.sent() - sent) / world.size
+    result.copies = (want.sent() - sent) / want.size
     left = [sample.from_host[world.upstream.port] for _, sample in result.samples]
-    result.copies_on_the_wire = (left[-1] - left[0]) / world.size
+    result.copies_on_the_wire = (left[-1] - left[0]) / want.size
     return result
 
 

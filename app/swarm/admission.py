@@ -9,7 +9,7 @@ got the same chunk.
 from collections import OrderedDict
 from collections.abc import Callable
 
-SENDING_AT_ONCE = 6
+SENDING_AT_ONCE = 8
 
 QUEUE_SECONDS_MAX = 0.08
 """No more is admitted than is sent in so long, at the pace of late; but UNDER_WAY_MIN in any case."""

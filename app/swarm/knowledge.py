@@ -19,7 +19,7 @@ CONTENTS_MAX = 64
 PICKS = 6
 """How many remembered members are looked at for a chunk to take next."""
 
-ANY_SHARE = 0.25
+ANY_SHARE = 0.4
 """How often a chunk is taken without regard to who has it."""
 
 CHUNKS_MAX = 32_768

@@ -17,7 +17,7 @@ AT_ONCE_MIN = 2
 AT_ONCE_MAX = 8
 """What one node fetches at once from wherever it can be had (`content.prefetch`)."""
 
-TOGETHER = 16
+TOGETHER = 8
 """All who fetch the same, as long as there are not too many for their two each. A far upstream needs some to keep its line busy."""
 
 IDLE_SECONDS = 1.0

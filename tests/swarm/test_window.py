@@ -43,7 +43,7 @@ def test_what_did_not_come_is_no_reason_to_ask_for_more() -> None:
 
 
 def test_one_that_knows_of_others_has_its_share() -> None:
-    assert [room(grown(), others) for others in (0, 1, 2, 3, 4, 7, 15, 999)] == [8, 8, 5, 4, 3, 2, 2, 2]
+    assert [room(grown(), others) for others in (0, 1, 2, 3, 7, 999)] == [8, 4, 2, 2, 2, 2]
 
 
 def test_after_an_idle_moment_it_begins_anew() -> None:
