@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from typing import cast
 
 from app.errors import SourceUnavailable
 from app.server.certificates import Certificates
@@ -32,6 +33,9 @@ class MemberConnection(HTTPConnection):
         super().__init__(host.strip("[]"), int(port))
         self.member = member.name
         self.made_with = made_with
+        self.wire: socket.socket | None = None
+        """What bytes come over; `sock` is let go of as soon as an answer says that it is the last one."""
+
         self._tls = tls
 
     def connect(self) -> None:
@@ -40,7 +44,9 @@ class MemberConnection(HTTPConnection):
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tls = self._tls
-            self.sock = plain if tls is None else tls.wrap_socket(plain, server_hostname=f"{self.member}.peerd")
+            self.wire = self.sock = (
+                plain if tls is None else tls.wrap_socket(plain, server_hostname=f"{self.member}.peerd")
+            )
         except BaseException:
             plain.close()
             raise
@@ -54,10 +60,10 @@ class MemberConnection(HTTPConnection):
 
     def hang_up(self) -> None:
         """Wake the thread that reads from it, with an end. From any thread."""
-        if self.sock is not None:
+        if self.wire is not None:
             # Not SSLSocket's own: it forgets the TLS state first, and the thread would read ciphertext as if it were the body.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+                socket.socket.shutdown(self.wire, socket.SHUT_RDWR)
 
 
 class Connections:
@@ -99,12 +105,13 @@ class Connections:
         connection = self._take(member)
         try:
             with self._used(connection):
-                if connection.sock is None:
+                if connection.wire is None:
                     connection.connect()
-                connection.sock.settimeout(silence_seconds)
+                wire = cast("socket.socket", connection.wire)
+                wire.settimeout(silence_seconds)
                 connection.request(method, path, body, dict(headers))
                 with connection.getresponse() as response:
-                    yield response, connection.sock
+                    yield response, wire
                     # What is left unread would be taken for the next answer.
                     is_over = response.isclosed() and not response.will_close
         except BaseException as error:

@@ -37,8 +37,9 @@ class Speaker:
     `say` is called with the connection, and with how many bytes the chunk has, once the head was sent.
     """
 
-    def __init__(self, say: Callable[[socket.socket, int], None], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, say: Callable[[socket.socket, int], None], tls: ssl.SSLContext | None, *headers: str) -> None:
         self._say = say
+        self._headers = headers
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
@@ -76,9 +77,9 @@ class Speaker:
         head = (
             f"HTTP/1.1 206 Partial Content\r\nContent-Length: {size}\r\n"
             f"Content-Range: bytes 0-{size - 1}/{len(DATA)}\r\n"
-            f"Content-Digest: {protocol.content_digest(hashlib.sha256(DATA[:size]).digest())}\r\n\r\n"
+            f"Content-Digest: {protocol.content_digest(hashlib.sha256(DATA[:size]).digest())}\r\n"
         )
-        connection.sendall(head.encode())
+        connection.sendall((head + "".join(f"{header}\r\n" for header in self._headers) + "\r\n").encode())
         self._say(connection, size)
 
     def close(self) -> None:
@@ -89,8 +90,10 @@ class Speaker:
 
 
 @contextmanager
-def speaking(say: Callable[[socket.socket, int], None], tls: ssl.SSLContext | None = None) -> Iterator[Speaker]:
-    speaker = Speaker(say, tls)
+def speaking(
+    say: Callable[[socket.socket, int], None], tls: ssl.SSLContext | None = None, *headers: str
+) -> Iterator[Speaker]:
+    speaker = Speaker(say, tls, *headers)
     try:
         yield speaker
     finally:
@@ -129,6 +132,24 @@ def test_the_last_bytes_of_a_chunk_are_waited_for_however_few(certificates: Cert
             client.get_chunk(speaker.member, KEY, chunk, chunk, Lane(came))
             assert came.data == DATA[:size]
         assert speaker.connections == 1, "it is kept"
+        client.close()
+
+
+@pytest.mark.parametrize("size", [1, 1024 * KIB])
+def test_a_member_that_closes_after_its_answer_is_asked_anew(certificates: Certificates | None, size: int) -> None:
+    chunk = ByteRange(0, size)
+    client = PeerClient("me", certificates)
+
+    def say(connection: socket.socket, size: int) -> None:
+        connection.sendall(DATA[:size])
+        connection.close()
+
+    with speaking(say, certificates.door if certificates is not None else None, "Connection: close") as speaker:
+        for asked in (1, 2):
+            came = Aside()
+            client.get_chunk(speaker.member, KEY, chunk, chunk, Lane(came))
+            assert came.data == DATA[:size]
+            assert speaker.connections == asked
         client.close()
 
 
