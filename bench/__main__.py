@@ -33,7 +33,13 @@ LINES = {
     "overlaybd": "a scan and random reads through /blobs, beside nginx",
     "flashcrowd": "eight real nodes that want one image at the same moment",
 }
-PICTURES = {"flashcrowd": ("images/flash-crowd.svg", "How fast bytes came to each node, straight and through peerd")}
+PICTURES = {
+    "flashcrowd": {"images/flash-crowd.svg": "How fast bytes came to each node, straight and through peerd"},
+    "swarm": {
+        "images/completion-times.svg": "How long a crowd takes, by how many nodes there are",
+        "images/chunk-spread.svg": "How many nodes have a chunk, second by second",
+    },
+}
 """What a benchmark draws, beside the page, and what it shows."""
 
 SECONDS_MAX = 1800
@@ -103,8 +109,7 @@ def write_page(sections: list[tuple[str, str]]) -> None:
             f"{LINES[name].capitalize()}. `python -m bench {name}`, {when}; {machine}; {versions}.\n\n"
             f"```text\n{text.strip()}\n```\n\n"
         )
-        if name in PICTURES:
-            path, shown = PICTURES[name]
+        for path, shown in PICTURES.get(name, {}).items():
             kept[name] += f"![{shown}]({path})\n\n"
     head = (
         "# Benchmarks\n\nWritten by `make bench`. Read ratios, not absolutes: the same case moves with the machine.\n\n"

@@ -74,9 +74,9 @@ class Server:
 
     def measure(self, next_request: Callable[[], Request | None], connections: int, seconds: float) -> None:
         """One round."""
-        before = cpu_seconds(self.process)
+        before = cpu_seconds(self.process.pid)
         done = load(self.port, next_request, connections=connections, seconds=seconds, tls=self.tls)
-        self.cpu.append((cpu_seconds(self.process) - before) / (done.body_bytes / (1 << 30)))
+        self.cpu.append((cpu_seconds(self.process.pid) - before) / (done.body_bytes / (1 << 30)))
         self.loads.append(done)
 
     def median(self, of: Callable[[Load], float]) -> float:

@@ -69,9 +69,9 @@ def main() -> int:
         with running(command, port) as node:
             wait_until_known(port)
             time.sleep(arguments.settle)
-            began, before = time.monotonic(), cpu_seconds(node)
+            began, before = time.monotonic(), cpu_seconds(node.pid)
             time.sleep(arguments.seconds)
-            idle = (cpu_seconds(node) - before) / (time.monotonic() - began) * 100
+            idle = (cpu_seconds(node.pid) - before) / (time.monotonic() - began) * 100
             at_rest = resident_mib(node.pid)
             with transferring(port, digests[:TRANSFERS]):
                 time.sleep(arguments.seconds)

@@ -1,12 +1,15 @@
 """Line charts as plain SVG, which a browser and a code host show as they are."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH, PANEL_HEIGHT = 860, 230
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 44, 40
 GRID, INK, PAPER = "#d7dce3", "#30363d", "#ffffff"
+BLUE, RED, GREY = "#2563eb", "#dc2626", "#6b7280"
+STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,46 @@ class Panel:
     lines: Sequence[Line]
 
 
-def draw(panels: Sequence[Panel], *, title: str, x_label: str, y_label: str) -> str:
+@dataclass(frozen=True)
+class Axis:
+    """What is told along it; by factors of ten where `log`."""
+
+    label: str
+    log: bool = False
+
+    def over(self, values: Iterable[float]) -> "Scale":
+        """One on which these have a place."""
+        values = list(values)
+        if not self.log:
+            return Scale(self.label, 0.0, _round_up(max(values)), log=False)
+        decades = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+        return Scale(self.label, float(decades[0]), float(max(decades[1], decades[0] + 1)), log=True)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high`, which are powers of ten where `log`."""
+
+    label: str
+    low: float
+    high: float
+    log: bool
+
+    def at(self, value: float) -> float:
+        """Its place, 0 to 1."""
+        return ((math.log10(value) if self.log else value) - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Values to be named."""
+        if self.log:
+            return [10.0**power for power in range(int(self.low), int(self.high) + 1)]
+        return [self.high * step / STEPS for step in range(STEPS + 1)]
+
+
+def draw(panels: Sequence[Panel], *, title: str, x: Axis, y: Axis) -> str:
     """The panels below each other, with the same axes, so that they can be compared."""
     points = [point for panel in panels for line in panel.lines for point in line.points]
-    x_max, y_max = (_round_up(max(value)) for value in zip(*points, strict=True))
+    across, up = x.over(point[0] for point in points), y.over(point[1] for point in points)
     height = len(panels) * PANEL_HEIGHT + 24
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
@@ -39,33 +78,39 @@ def draw(panels: Sequence[Panel], *, title: str, x_label: str, y_label: str) -> 
         f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
     ]
     for number, panel in enumerate(panels):
-        parts += _panel(panel, number * PANEL_HEIGHT, x_max, y_max, y_label)
+        parts += _panel(panel, number * PANEL_HEIGHT, across, up)
     parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{height - 10}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{height - 10}" text-anchor="middle">{escape(x.label)}</text>'
     )
     return "\n".join([*parts, "</g>", "</svg>", ""])
 
 
-def _panel(panel: Panel, top: float, x_max: float, y_max: float, y_label: str) -> list[str]:
+def _panel(panel: Panel, top: float, across: Scale, up: Scale) -> list[str]:
     floor, ceiling = top + PANEL_HEIGHT - BOTTOM + 16, top + TOP
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        return LEFT + x / x_max * (WIDTH - LEFT - RIGHT), floor - y / y_max * (floor - ceiling)
+    def place_x(value: float) -> float:
+        return LEFT + across.at(value) * (WIDTH - LEFT - RIGHT)
+
+    def place_y(value: float) -> float:
+        return floor - up.at(value) * (floor - ceiling)
 
     parts = [f'<text x="{LEFT}" y="{top + 24:.0f}" font-size="14" font-weight="bold">{escape(panel.title)}</text>']
-    for step in range(5):
-        x, y = place(x_max * step / 4, y_max * step / 4)
+    for value in up.ticks():
+        y = place_y(value)
         parts += [
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>',
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{y_max * step / 4:g}</text>',
-            f'<text x="{x:.1f}" y="{floor + 16:.1f}" text-anchor="middle">{x_max * step / 4:g}</text>',
+            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>',
         ]
+    parts += [
+        f'<text x="{place_x(value):.1f}" y="{floor + 16:.1f}" text-anchor="middle">{value:g}</text>'
+        for value in across.ticks()
+    ]
     middle = (floor + ceiling) / 2
     parts.append(
-        f'<text x="16" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 16 {middle:.0f})">{escape(y_label)}</text>'
+        f'<text x="16" y="{middle:.0f}" text-anchor="middle" transform="rotate(-90 16 {middle:.0f})">{escape(up.label)}</text>'
     )
     for line in panel.lines:
-        points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in line.points)
+        points = " ".join(f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in line.points)
         parts.append(
             f'<polyline fill="none" stroke="{line.colour}" stroke-width="{line.width}" stroke-opacity="0.75" points="{points}"/>'
         )

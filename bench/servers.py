@@ -82,15 +82,15 @@ def running_node(folder: Path, port: int, *options: str) -> Iterator[subprocess.
         yield process
 
 
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """What a server and the processes that it started have used of processors."""
+def cpu_seconds(*pids: int) -> float:
+    """What these processes and those that they started have used of processors (proc(5), /proc/pid/stat: utime and stime)."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if process.pid in (int(stat.parent.name), int(fields[1])):
+        if int(stat.parent.name) in pids or int(fields[1]) in pids:
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 

@@ -7,20 +7,27 @@
 Nodes have 1 Gbit/s, the registry 10, latency is 1 ms; each node reads 512 chunks of 1 MiB. In a crowd all start within a tenth of a second,
 1 % of the nodes are slow (a fifth of the line) or die in the middle, half of these without a word. Times are multiples of what a node's
 own line would take. docs/swarm.md tells what it means. The same seed gives the same figures. Exit 1 when one misses its goal.
+A crowd of all four sizes is drawn, too: how long it takes, and how a chunk spreads.
 """
 
 import argparse
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from app.swarm.simulation import Choices, Outcome, flash_crowd, rolling
+from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, UPSTREAM_BYTES_PER_S
+from bench.picture import BLUE, GREY, RED, Axis, Line, Panel, draw
 
 SIZES = (100, 300, 1000, 3000)
 SLOWEST_MAX, UPSTREAM_MAX, ZONE_MAX = 1.3, 1.05, 1.2
 LATER_MAX = 1.1
+
+PICTURES = Path(__file__).parent.parent / "docs" / "images"
+SPREAD_OF = 1000
 
 CHOICES_NODES = 300
 WANTED_BY = 30
@@ -57,12 +64,44 @@ def main() -> int:
 
 def crowd(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
     """All nodes at once, at each size."""
-    met = True
+    outcomes = {}
     for count in nodes or SIZES:
         slow, killed = bad(count)
-        outcome = row(f"{count} nodes at once", flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed)
-        met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
-    return met
+        outcomes[count] = row(
+            f"{count} nodes at once", flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed
+        )
+    if not nodes:
+        (PICTURES / "completion-times.svg").write_text(completion_times(outcomes, chunks))
+        (PICTURES / "chunk-spread.svg").write_text(chunk_spread(outcomes[SPREAD_OF]))
+    return all(one.slowest <= SLOWEST_MAX and one.upstream_copies <= UPSTREAM_MAX for one in outcomes.values())
+
+
+def completion_times(outcomes: Mapping[int, Outcome], chunks: int) -> str:
+    """Seconds of nodes that are neither slow nor dead, by how many nodes there are."""
+    line = chunks * CHUNK_SIZE_BYTES / NODE_BYTES_PER_S
+    # All of them share the registry's line.
+    straight = [(count, count * chunks * CHUNK_SIZE_BYTES / UPSTREAM_BYTES_PER_S) for count in outcomes]
+    slowest = [(count, one.slowest * line) for count, one in outcomes.items()]
+    median = [(count, one.median * line) for count, one in outcomes.items()]
+    lines = [
+        Line("straight", RED, straight, 2.5),
+        Line("slowest, peerd", BLUE, slowest, 2.5),
+        Line("median, peerd", BLUE, median),
+        Line("own line", GREY, [(count, line) for count in outcomes]),
+    ]
+    panel = Panel(f"{chunks * CHUNK_SIZE_BYTES >> 20} MiB from the registry to each node (simulation)", lines)
+    return draw([panel], title="Completion times", x=Axis("nodes", log=True), y=Axis("seconds", log=True))
+
+
+def chunk_spread(outcome: Outcome) -> str:
+    """How many nodes have a chunk: of the one that was first somewhere, the last one, and some between."""
+    last = len(outcome.landings) - 1
+    chosen = [outcome.landings[last * part // 4] for part in range(5)]
+    lines = [
+        Line("one of five chunks", BLUE, list(zip(times, range(1, len(times) + 1), strict=True))) for times in chosen
+    ]
+    panel = Panel(f"Nodes of {SPREAD_OF} that have a chunk (simulation)", lines)
+    return draw([panel], title="How a chunk spreads", x=Axis("seconds"), y=Axis("nodes"))
 
 
 def zones(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:

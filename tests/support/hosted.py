@@ -13,23 +13,30 @@ from tests.support.program import Program
 
 DOOR = ("127.0.0.1", 5000)
 PEER_PORT = 5001
+GOSSIP_PORT = 5002
+SERF_PORT = 7946
 
 
 @contextmanager
 def running_hosted_nodes(
-    folder: Path, hosts: Mapping[str, Host], *options: str, own: Mapping[str, Sequence[str]] | None = None
+    folder: Path,
+    hosts: Mapping[str, Host],
+    *options: str,
+    own: Mapping[str, Sequence[str]] | None = None,
+    membership: str = "static",
 ) -> Iterator[dict[str, HostedNode]]:
     """A node on each host within this block, by the hosts' names; each sees all others alive.
 
-    `options` are those of all, `own` those of single ones. Certificates are in `folder/certs`.
+    `options` are those of all, `own` those of single ones. Certificates are in `folder/certs`. `membership` is `static` or `serf`.
     """
     trust = certificates(folder / "certs", hosts)
+    port = SERF_PORT if membership == "serf" else GOSSIP_PORT
     # More than one place to join at: a node that comes back finds one of them up.
-    joins = [part for host in list(hosts.values())[:3] for part in ("--join", f"{host.address}:5002")]
+    joins = [part for host in list(hosts.values())[:3] for part in ("--join", f"{host.address}:{port}")]
     with ExitStack() as stack:
         nodes: dict[str, HostedNode] = {}
         for name, host in hosts.items():
-            more = [*trust[name], *joins, *options, *(own or {}).get(name, ())]
+            more = ["--membership", membership, *trust[name], *joins, *options, *(own or {}).get(name, ())]
             nodes[name] = _started(folder, name, host, more)
             stack.callback(end_node, nodes[name])
         for node in nodes.values():
@@ -46,7 +53,6 @@ def _started(folder: Path, name: str, host: Host, options: Sequence[str]) -> Hos
         "serve",
         *("--node-name", name),
         *("--advertise-host", host.address),
-        *("--membership", "static"),
         *("--cache-dir", str(folder / name)),
         *("--containerd-socket", str(folder / "absent.sock")),
         *("--drain-timeout", "12s"),
@@ -56,4 +62,4 @@ def _started(folder: Path, name: str, host: Host, options: Sequence[str]) -> Hos
     program = Program(
         f"peerd {name}", command, folder / f"{name}.log", ready=lambda: host.inside(lambda: is_ready(*DOOR))
     )
-    return HostedNode(name, *DOOR, PEER_PORT, 5002, 7946, program, host)
+    return HostedNode(name, *DOOR, PEER_PORT, GOSSIP_PORT, SERF_PORT, program, host)

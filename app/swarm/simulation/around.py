@@ -41,5 +41,8 @@ class Around(Protocol):
     def carried(self, server: Member | None, asker: Member) -> None:
         """A chunk was sent by a member, or by upstream; to be counted."""
 
+    def landed(self, content: str, chunk: int) -> None:
+        """Some node has a chunk whole; to be measured."""
+
     def pulled(self, node: "Node", content: SimulatedContent) -> None:
         """A client has all that it wanted."""

@@ -1,6 +1,7 @@
 """A cluster on virtual time: nodes, who believes that whom is alive, and what is measured."""
 
 import random
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class Cluster:
         self.requests = self.hedges = 0
         self.chunks_in_vain = 0
         self.copies_into: Counter[str] = Counter()
+        self.landings: defaultdict[tuple[str, int], array[float]] = defaultdict(lambda: array("d"))
         self.died: set[str] = set()
         self.members = [
             Member(
@@ -128,6 +130,10 @@ class Cluster:
         into = self._zone(_index(asker))
         if server is None or self._zone(_index(server)) != into:
             self.copies_into[into] += 1
+
+    def landed(self, content: str, chunk: int) -> None:
+        """See `Around`."""
+        self.landings[content, chunk].append(self.events.now)
 
     def pulled(self, node: Node, content: SimulatedContent) -> None:
         """See `Around`."""

@@ -191,6 +191,7 @@ class Node:
         if not holding.bits >> stretch * CHUNKS_PER_STRETCH & ((1 << CHUNKS_PER_STRETCH) - 1):
             self._cluster.advertise(self, f"{content.name}#{stretch}")
         holding.bits |= 1 << flight.chunk
+        self._cluster.landed(content.name, flight.chunk)
         if holding.bits == content.every:
             self._cluster.advertise(self, content.name)
         self._end(flight, True)

@@ -1,7 +1,7 @@
 """What happens to a simulated cluster, and what is made of it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,6 +28,7 @@ class Outcome:
         hedges: requests beside one to a slow member, in all.
         copies_in_vain: chunks that came to nodes where nobody reads, over those that there are.
         doubles: chunks that upstream was asked for while it was sending them to another member.
+        landings: when a node had a chunk, in seconds, in order; chunk by chunk, those first that were first somewhere.
     """
 
     slowest: float
@@ -38,6 +39,7 @@ class Outcome:
     hedges: int
     copies_in_vain: float
     doubles: tuple[tuple[str, int], ...]
+    landings: tuple[Sequence[float], ...]
 
 
 def flash_crowd(
@@ -109,4 +111,5 @@ def _outcome(cluster: Cluster, pulls: Iterable[Pull], contents: Iterable[Simulat
         hedges=cluster.hedges,
         copies_in_vain=cluster.chunks_in_vain / chunks,
         doubles=tuple(cluster.upstream.doubles),
+        landings=tuple(sorted(cluster.landings.values(), key=lambda times: times[0])),
     )
