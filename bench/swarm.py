@@ -46,7 +46,9 @@ CHOICES: dict[str, Choices] = {
 def main() -> int:
     """Run what was asked for; returns 1 when a line misses its goal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lines", nargs="+", choices=LINES, default=["crowd", "zones", "rolling", "few", "registry"])
+    parser.add_argument(
+        "--lines", nargs="+", choices=LINES, default=["crowd", "zones", "rolling", "layers", "few", "registry"]
+    )
     parser.add_argument("--nodes", nargs="+", type=int, default=None, help=f"sizes of the crowd; {SIZES} unless said")
     parser.add_argument("--chunks", type=int, default=512)
     parser.add_argument("--seed", type=int, default=1)
@@ -145,6 +147,24 @@ def few(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
     return True
 
 
+def layers(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+    """The content is an image of eight layers, which clients read three at a time; and where layers have slots by turns."""
+    met = True
+    for count in nodes or (8, 100):
+        outcome = row(f"{count} nodes, eight layers", flash_crowd, count, seed=seed, chunks=chunks, contents=8)
+        row(
+            f"{count} nodes, eight layers, slots by turns",
+            flash_crowd,
+            count,
+            seed=seed,
+            chunks=chunks,
+            contents=8,
+            choices=Choices(eldest=False),
+        )
+        met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+    return met
+
+
 def registry(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
     """A registry that is slower than a node's line: whoever waits does not go there too."""
     count = nodes[0] if nodes else 100
@@ -190,6 +210,7 @@ LINES: dict[str, Callable[[Sequence[int] | None, int, int], bool]] = {
     "crowd": crowd,
     "zones": zones,
     "rolling": one_after_the_other,
+    "layers": layers,
     "few": few,
     "registry": registry,
     "choices": choices,

@@ -12,6 +12,7 @@ import weakref
 from app.content.cache import ChunkCache
 from app.content.entry import Entry
 from app.content.flight import Flights
+from app.content.slots import Slots
 from app.content.source import Asker, Content
 from app.content.tasks import Tasks
 from app.errors import NotNow
@@ -43,7 +44,8 @@ class Prefetcher:
         self._asker = asker
         self._tasks = tasks
         self._enabled = enabled
-        self._slots = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        self._slots = Slots(CHUNKS_AT_ONCE)
+        self._begun = 0
         self._under_way: dict[Entry, int] = {}
         self._stopped_at: weakref.WeakKeyDictionary[Entry, float] = weakref.WeakKeyDictionary()
 
@@ -63,17 +65,18 @@ class Prefetcher:
         return True
 
     async def _fill(self, content: Content, entry: Entry) -> None:
+        self._begun += 1
         try:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(CHUNKS_AT_ONCE):
-                    workers.create_task(self._work(content, entry))
+                    workers.create_task(self._work(content, entry, self._begun))
         finally:
             del self._under_way[entry]
 
-    async def _work(self, content: Content, entry: Entry) -> None:
+    async def _work(self, content: Content, entry: Entry, begun: int) -> None:
         every = (1 << entry.meta.chunks) - 1
         while True:
-            async with self._slots:
+            async with self._slots.one(begun):
                 wanted = every & ~(entry.bits | self._flights.pending(entry))
                 if not wanted or not self._is_wanted(entry):
                     return

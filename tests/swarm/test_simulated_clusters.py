@@ -56,6 +56,13 @@ def test_several_contents_at_once_share_a_nodes_line() -> None:
     assert outcome.slowest < 1.35
 
 
+def test_layers_do_not_end_all_at_once() -> None:
+    """A client that reads three of eight at a time turns to the next while there is still something to be had of the others."""
+    shipped = flash_crowd(60, seed=1, chunks=256, contents=8)
+    by_turns = flash_crowd(60, seed=1, chunks=256, contents=8, choices=Choices(eldest=False))
+    assert shipped.median < by_turns.median
+
+
 def test_with_leases_nothing_comes_to_nodes_where_nobody_reads() -> None:
     assert flash_crowd(40, seed=1, chunks=64, readers=4).copies_in_vain == 0
     assert flash_crowd(40, seed=1, chunks=64, readers=4, choices=Choices(leases=False)).copies_in_vain > 0.5

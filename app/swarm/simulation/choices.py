@@ -15,6 +15,7 @@ class Choices:
         busy: a member says that it is busy, and names others; else whoever asks waits for its turn.
         zones: borders of zones are known.
         hedging: another is asked beside a member that is slow.
+        eldest: every other slot goes to the content that was begun first; else contents have slots by turns.
         window: a node has upstream send few chunks at once; else as many as it fetches.
     """
 
@@ -25,4 +26,5 @@ class Choices:
     busy: bool = True
     zones: bool = True
     hedging: bool = True
+    eldest: bool = True
     window: bool = True

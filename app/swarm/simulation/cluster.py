@@ -3,7 +3,7 @@
 import random
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.swarm.home import Rendezvous, Roster, chunk_hash
@@ -33,7 +33,7 @@ SECONDS_MAX = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """One client that had all that it wanted."""
+    """One content that a client had whole; the time is since it began to read the first one."""
 
     node: str
     content: str
@@ -87,6 +87,7 @@ class Cluster:
         self._hashes: dict[tuple[str, int], int] = {}
         self._holders: defaultdict[str, list[str]] = defaultdict(list)
         self._begun: dict[tuple[str, str], float] = {}
+        self._next: dict[str, Iterator[SimulatedContent]] = {}
         self._readers: set[str] = set()
         self._pulls_to_come = 0
         self._changes = 0
@@ -142,6 +143,8 @@ class Cluster:
             line_seconds = content.chunks * CHUNK_SIZE_BYTES / node.down.bytes_per_s
             healthy = node.member.name not in self._slow | self.died
             self.pulls.append(Pull(node.member.name, content.name, self.events.now - begun, line_seconds, healthy))
+        if (following := next(self._next[node.member.name], None)) is not None:
+            node.pull(following)
 
     def _zone(self, index: int) -> str:
         """Where a member is, whether nodes know it or not."""
@@ -168,11 +171,11 @@ class Cluster:
         self._start(member, Rendezvous(self._joined.values()))
         self._spread()
 
-    def pull_at(self, when: float, member: Member, content: SimulatedContent) -> None:
-        """A client on that node begins to read then."""
+    def pull_at(self, when: float, member: Member, contents: Sequence[SimulatedContent], at_once: int) -> None:
+        """A client on that node begins to read then, so many contents at once."""
         self._pulls_to_come += 1
         self._readers.add(member.name)
-        self.events.at(when, self._pull, member, content)
+        self.events.at(when, self._pull, member, contents, at_once)
 
     def kill_at(self, when: float, member: Member, *, without_power: bool, back_after: float | None = None) -> None:
         """It dies then, and comes back with what it held, or does not."""
@@ -213,12 +216,14 @@ class Cluster:
             node.knows_change = change
             node.roster = Roster(node.member, members)
 
-    def _pull(self, member: Member, content: SimulatedContent) -> None:
+    def _pull(self, member: Member, contents: Sequence[SimulatedContent], at_once: int) -> None:
         self._pulls_to_come -= 1
         node = self._nodes[member.name]
         if node.alive:
-            self._begun[member.name, content.name] = self.events.now
-            node.pull(content)
+            self._begun |= {(member.name, content.name): self.events.now for content in contents}
+            self._next[member.name] = iter(contents[at_once:])
+            for content in contents[:at_once]:
+                node.pull(content)
 
     def _kill(self, name: str, without_power: bool, back_after: float | None) -> None:
         node = self._nodes[name]
@@ -228,8 +233,10 @@ class Cluster:
             del self._begun[name, content]
         self.events.after(FAILURE_NOTICED_SECONDS, self._notice, node)
         if back_after is not None:
-            contents = [node.holdings[content].content for content in pulling]
-            self._pulls_to_come += len(contents)
+            # Those that it had not begun come after.
+            contents = [node.holdings[content].content for content in pulling if content in node.holdings]
+            contents += self._next[name]
+            self._pulls_to_come += 1
             self.events.after(back_after, self._come_back, node, contents)
 
     def _notice(self, node: Node) -> None:
@@ -244,8 +251,7 @@ class Cluster:
 
     def _come_back(self, node: Node, contents: Sequence[SimulatedContent]) -> None:
         self.join(node.member)
-        for content in contents:
-            self._pull(node.member, content)
+        self._pull(node.member, contents, len(contents))
 
 
 def _index(member: Member) -> int:

@@ -18,11 +18,12 @@ Told = tuple[int | None, int]
 
 @dataclass(slots=True)
 class Holding:
-    """One content on one node."""
+    """One content on one node, where it was `begun` as so manieth."""
 
     content: SimulatedContent
     bits: int = 0
     pending: int = 0
+    begun: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -5,13 +5,13 @@ What it decides with is the shipped code: `Question`, `Knowledge`, `Conduct`, `W
 """
 
 import random
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from app.content.advertised import STRETCH_SIZE_BYTES
 from app.content.prefetch import BUSY_SECONDS, CHUNKS_AT_ONCE
+from app.content.slots import SlotQueue
 from app.swarm.asking import Answer, Ask, PutBack, Question, Role
 from app.swarm.hedging import HEDGES_MAX, LOOK_SECONDS, Verdict, Watch
 from app.swarm.home import Rendezvous, Roster
@@ -61,7 +61,8 @@ class Node:
         self._flights: dict[tuple[str, int], Flight] = {}
         self._is_looking = False
         self._slots = CHUNKS_AT_ONCE
-        self._queue: deque[Holding] = deque()
+        self._queue: SlotQueue[Holding] = SlotQueue()
+        self._pulls = 0
         self._window = Window()
         self._for_upstream: list[Flight] = []
 
@@ -76,6 +77,8 @@ class Node:
     def pull(self, content: SimulatedContent) -> None:
         """A client begins to read a content from its beginning to its end."""
         holding = self.holdings.setdefault(content.name, Holding(content))
+        self._pulls += 1
+        holding.begun = self._pulls
         self._read(holding)
         for _ in range(CHUNKS_AT_ONCE):
             self._work(holding)
@@ -97,7 +100,7 @@ class Node:
             self._slots -= 1
             self._take(holding)
         else:
-            self._queue.append(holding)
+            self._queue.put(holding.begun if self._choices.eldest else 0, holding)
 
     def _take(self, holding: Holding) -> None:
         wanted = holding.content.every & ~(holding.bits | holding.pending)
@@ -119,7 +122,7 @@ class Node:
     def _release(self) -> None:
         self._slots += 1
         if self._queue:
-            self._work(self._queue.popleft())
+            self._work(self._queue.take())
 
     def _fetch_for_others(self, content: SimulatedContent, chunk: int) -> None:
         """As a home without leases: nobody here wants the chunk, and it is not put back."""

@@ -11,6 +11,8 @@ from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, UPS
 
 START_WITHIN_SECONDS = 0.1
 CHUNKS = 512
+CONTENTS_AT_ONCE = 3
+"""containerd's `max_concurrent_downloads`."""
 
 KNOWN_AFTER_SECONDS = 1.2
 """A node that joins is known to all by then, and its first pod starts."""
@@ -56,7 +58,7 @@ def flash_crowd(
     readers: int | None = None,
     choices: Choices = AS_SHIPPED,
 ) -> Outcome:
-    """All nodes begin within a tenth of a second to read the same contents, each node all of them.
+    """All nodes begin within a tenth of a second to read the same contents, each node all of them, three at a time.
 
     Of more than `readers` nodes only so many read. `slow` nodes have a fifth of the line. `killed` die in the middle, half of them without power, and come back after
     `back_after` seconds, if at all.
@@ -68,8 +70,7 @@ def flash_crowd(
     cluster.settle(cluster.members)
     for member in cluster.members[:readers]:
         start = cluster.rng.uniform(0, START_WITHIN_SECONDS)
-        for content in wanted:
-            cluster.pull_at(start, member, content)
+        cluster.pull_at(start, member, wanted, CONTENTS_AT_ONCE)
     line_seconds = chunks * CHUNK_SIZE_BYTES / NODE_BYTES_PER_S
     for number, member in enumerate(cluster.rng.sample(cluster.members, killed)):
         when = line_seconds * cluster.rng.uniform(0.1, 0.9)
@@ -86,7 +87,7 @@ def rolling(nodes: int, *, seed: int, at_once: int = 1, chunks: int = CHUNKS, zo
         for member in cluster.members[first : first + at_once]:
             cluster.join(member)
             start = cluster.events.now + KNOWN_AFTER_SECONDS + cluster.rng.uniform(0, START_WITHIN_SECONDS)
-            cluster.pull_at(start, member, content)
+            cluster.pull_at(start, member, [content], CONTENTS_AT_ONCE)
         cluster.run()
     return _outcome(cluster, cluster.pulls[at_once:], [content])
 
