@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.containerd.network import Host, network
+from tests.support import made
 from tests.support.blob_store import BlobStore, running_blob_store
 from tests.support.hosted import running_hosted_nodes
 from tests.support.wire import Wire
@@ -73,7 +74,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="peerd-bench-") as name, world(Path(name), arguments.link) as (store, a, b):
         for pattern, spans in patterns.items():
             file = pattern.replace(" ", "-")
-            data = random.Random(pattern).randbytes(size)
+            data = made.content(pattern, size)
             (store.files / file).write_bytes(data)
             straight, through = f"/{file}", f"/blobs/{store.url}/{file}"
             origin = (store.address, store.port)

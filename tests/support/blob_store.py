@@ -26,7 +26,7 @@ http {{
     fastcgi_temp_path {folder}/temp;
     uwsgi_temp_path {folder}/temp;
     scgi_temp_path {folder}/temp;
-    sendfile on;
+    sendfile on; keepalive_requests 1000000;
     default_type application/octet-stream;
     server {{
         listen {address}:{port};
