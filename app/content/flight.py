@@ -138,6 +138,14 @@ class Flights:
                 return fill
             fill = self.again(content, fill)
 
+    async def at_rest(self, entry: Entry) -> None:
+        """Return when nothing of this content that is on its way now is any more.
+
+        Who has read it to its end may have been shown a chunk's last byte a moment before the chunk is kept.
+        """
+        for fill in [fill for (of, _), fill in self._fills.items() if of is entry]:
+            await fill.ended()
+
     def pending(self, entry: Entry) -> int:
         """Bit i is set for each chunk i that is being fetched."""
         return self._pending.get(entry, 0)

@@ -217,6 +217,11 @@ class Library:
         async with self._passing(found.content, wanted) as passing:
             yield passing
 
+    async def at_rest(self, found: Found) -> None:
+        """Return when what came in of it is kept, or can not be."""
+        if found.entry is not None:
+            await self._reader.flights.at_rest(found.entry)
+
     @asynccontextmanager
     async def _passing(self, content: Content, wanted: Sequence[ByteRange]) -> AsyncIterator[Passing]:
         location, stat = content.location, content.stat

@@ -219,7 +219,7 @@ class Bringer:
                 if not bringing.order.from_members or not await self._from_members(bringing, planned):
                     found = await self._library.find(planned.location)
                     await self._read_through(bringing, found)
-                    self._check_held(found)
+                    await self._check_held(found)
             except (PeerdError, OSError) as error:
                 log.warning("%s can not be brought here: %s", planned.location, error)
                 bringing.fail(planned.places, str(error))
@@ -248,7 +248,7 @@ class Bringer:
                     held, patience_ends = now_held, clock() + MEMBERS_PATIENCE_SECONDS
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
                 continue
-            self._check_held(found)
+            await self._check_held(found)
             return True
         log.warning("members do not give %s; upstream is asked", planned.location)
         return False
@@ -265,7 +265,8 @@ class Bringer:
                 async for _ in slices:
                     pass
 
-    def _check_held(self, found: Found) -> None:
+    async def _check_held(self, found: Found) -> None:
+        await self._library.at_rest(found)
         content = found.content
         proved = self._cache.get(ContentKey.of_digest(content.digest)) if content.digest else None
         entry = proved or self._cache.get(content.key)
