@@ -1,6 +1,6 @@
 """The flash crowd and the rolling start, in simulation: the deciding code of a real node on virtual time.
 
-    python -m bench.swarm                              all lines with goals, 3,000 nodes included (some ten minutes)
+    python -m bench.swarm                              all lines with goals, 3,000 nodes included (some half an hour)
     python -m bench.swarm --lines crowd --nodes 300    one of them, at sizes of your own
     python -m bench.swarm --lines choices              what each choice of the scheme is worth, at 300 nodes
 

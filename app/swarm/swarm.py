@@ -176,9 +176,8 @@ class _InTurn:
         return self.offer.trusted
 
     async def fetch(self, span: ByteRange, sink: Sink) -> None:
-        if (
-            len(span) > self.chunk_size
-        ):  # A pass through all of it, as long as clients read: nobody is to wait for its end.
+        # A pass through all of it takes as long as clients read: nobody is to wait for its end.
+        if len(span) > self.chunk_size:
             await self.offer.fetch(span, sink)
             return
         async with self.turns.turn(self.want, self.others):
