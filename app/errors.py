@@ -133,6 +133,13 @@ class BadRequest(PeerdError):
         self.code = code
 
 
+def anew(error: PeerdError) -> PeerdError:
+    """An error that is kept, to be raised by one of several who meet it: their frames, which hold the keeper, are not put on what it keeps."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy
+
+
 def without_frames(error: PeerdError) -> PeerdError:
     """The same error, to be kept: a traceback holds frames, those hold the error, and all of them hold files open."""
     error.__cause__ = error.__context__ = None

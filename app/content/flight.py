@@ -30,6 +30,7 @@ from app.errors import (
     SourceLied,
     Unobtainable,
     UpstreamError,
+    anew,
     without_frames,
 )
 
@@ -111,7 +112,7 @@ class Flights:
         """
         if fill.error is not None and not isinstance(fill.error, NotNow):
             if same_access(fill.location, content.location):
-                raise fill.error
+                raise anew(fill.error)
             log.debug("chunk %d of %s is asked for with another credential", fill.index, content.key)
         return self.join(content, fill.entry, fill.index)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor, Slice, nameless
 from app.content.source import Abandoned, SourceKind
-from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable
+from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable, anew, without_frames
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Passing:
             elif self._position != self._span.stop:
                 self._error = SourceUnavailable(f"ended {self._span.stop - self._position} bytes early")
         except PeerdError as error:
-            self._error = error
+            self._error = without_frames(error)
         except Abandoned:
             self._error = Unobtainable("the client left")
         except BaseException:
@@ -98,7 +98,7 @@ class Passing:
         while not self._ended:
             await asyncio.shield(self._changed)
         if self._error is not None or self.size is None:
-            raise self._error or Unobtainable("upstream never said how long it is")
+            raise anew(self._error or Unobtainable("upstream never said how long it is"))
         return self.size
 
     async def slices(self, wanted: ByteRange | None) -> AsyncGenerator[Slice, None]:
@@ -112,7 +112,7 @@ class Passing:
                 position = stop
                 self._was_read(position)
             elif self._error is not None:
-                raise self._error
+                raise anew(self._error)
             elif self._ended:
                 return
             else:

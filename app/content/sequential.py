@@ -18,7 +18,7 @@ from app.content.byte_range import ByteRange
 from app.content.entry import Entry
 from app.content.fill import Fill, FillSink
 from app.content.source import Abandoned, Offer, SourceKind
-from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable
+from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable, anew, without_frames
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class SequentialRun:
         try:
             while not fill.done:
                 if self.error is not None:
-                    raise self.error
+                    raise anew(self.error)
                 if self.ended or (fill.index < self.next_chunk and not self._is_current(fill)):
                     raise SourceUnavailable(f"the pass through {self.entry.meta.key} went by chunk {fill.index}")
                 await asyncio.shield(self._changed)
@@ -113,7 +113,7 @@ class SequentialRun:
         try:
             await self._offer.fetch(ByteRange(0, self.entry.meta.size), self)
         except PeerdError as error:
-            self.error = error
+            self.error = without_frames(error)
         except Abandoned:
             self.error = SourceUnavailable("nobody wanted more")
         except BaseException:

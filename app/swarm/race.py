@@ -15,7 +15,7 @@ from typing import Protocol
 from app.content.byte_range import ByteRange
 from app.content.key import ContentKey
 from app.content.source import Abandoned, Sink
-from app.errors import SourceError, SourceLied, SourceUnavailable, without_frames
+from app.errors import SourceError, SourceLied, SourceUnavailable, anew, without_frames
 from app.swarm.hedging import HEDGES_MAX, LOOK_SECONDS, Verdict, Watch
 from peerd_gossip import Member
 
@@ -179,7 +179,7 @@ class Race:
                 for runner in self._runners:
                     self._leave(runner)
         if winner is None:
-            raise self._problem or SourceUnavailable("nobody answered")
+            raise anew(self._problem or SourceUnavailable("nobody answered"))
         if winner is not first:
             await asyncio.to_thread(self._take_over, first, winner)
 
@@ -254,10 +254,15 @@ class Race:
 
     @staticmethod
     def _leave(runner: _Runner) -> None:
-        """Its thread writes nothing more, and ends with the next byte that comes, or with its socket's patience."""
+        """Its thread writes nothing more, and ends with the next byte that comes, or with its socket's patience.
+
+        A task that was cancelled remembers where, frames and all; one of them has the runner. What both hold, the sink's open file
+        too, would stay until the garbage collector comes by.
+        """
         runner.lane.close()
         if runner.task is not None:
             runner.task.cancel()
+            runner.task = None
 
     def _take_over(self, first: _Runner, second: _Runner) -> None:
         """Put in, of the second one's bytes, what the first one has not sent."""

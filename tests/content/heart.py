@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,9 +158,18 @@ async def read(reading: Reading, wanted: ByteRange | None = None, *, slowly: boo
     return bytes(got)
 
 
-def open_files() -> int:
+@contextmanager
+def no_file_left_open() -> Iterator[None]:
+    """What was opened within is closed at its end, by whoever let go of it last: the garbage collector does not come by."""
     gc.collect()
-    return len(os.listdir("/proc/self/fd"))
+    gc.disable()
+    try:
+        before = set(os.listdir("/proc/self/fd"))
+        yield
+        left = set(os.listdir("/proc/self/fd")) - before
+        assert not left, [os.readlink(f"/proc/self/fd/{fd}") for fd in left if os.path.lexists(f"/proc/self/fd/{fd}")]
+    finally:
+        gc.enable()
 
 
 # Sources

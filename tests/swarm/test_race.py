@@ -1,7 +1,10 @@
 """A member that is slow, and another asked beside it: whose bytes come in, and who is left."""
 
 import asyncio
+import contextlib
+import gc
 import hashlib
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -207,3 +210,30 @@ async def test_a_race_that_is_given_up_leaves_nobody_running() -> None:
     race.cancel()
     await asyncio.wait([race])
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"a": sends(FIRST_HALF, then=hangs), "b": sends(DATA)},
+        {"a": hangs},
+        {"a": fails},
+        {"a": sends(FIRST_HALF, then=hangs), "b": fails},
+        {"a": hangs, "b": sends(b"x" * 1024)},
+    ],
+    ids=["overtaken", "stalled", "failed", "both fail", "lied"],
+)
+async def test_nothing_holds_the_sink_once_it_is_over(scripts: dict[str, Script]) -> None:
+    """A sink holds a file open: it is let go of at once, not when the garbage collector comes by."""
+    cluster, sink = Cluster(scripts), Sink()
+    held = weakref.ref(sink)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(SourceUnavailable):
+            await Race(cluster, cluster, CHUNK, sink).run()
+        del sink
+        await asyncio.sleep(0)
+        assert held() is None
+    finally:
+        gc.enable()
