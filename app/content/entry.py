@@ -142,7 +142,7 @@ class Entry:
         held = self._file() if self._file is not None else None
         if held is None:
             if self.folder is not None:
-                fd = os.open(self.folder / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fd = os.open(f"{self.folder}/data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 held = Descriptor(fd)
             elif self._scratch_in is not None:
                 held = nameless(self._scratch_in)
@@ -224,7 +224,7 @@ class Entry:
         if self.folder is None:
             return
         try:
-            fd = os.open(self.folder / "chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = os.open(f"{self.folder}/chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 os.pwrite(fd, record(state, checksum), index * RECORD_SIZE)
             finally:
@@ -249,16 +249,24 @@ class Entry:
     @contextlib.contextmanager
     def pinned(self, first: int, stop: int) -> Iterator[None]:
         """Chunks from `first` up to `stop` are not evicted meanwhile."""
-        for index in range(first, stop):
-            self._pins[index] = self._pins.get(index, 0) + 1
+        self.pin(first, stop)
         try:
             yield
         finally:
-            for index in range(first, stop):
-                if (left := self._pins[index] - 1) > 0:
-                    self._pins[index] = left
-                else:
-                    del self._pins[index]
+            self.unpin(first, stop)
+
+    def pin(self, first: int, stop: int) -> None:
+        """Chunks from `first` up to `stop` are not evicted until `unpin`."""
+        for index in range(first, stop):
+            self._pins[index] = self._pins.get(index, 0) + 1
+
+    def unpin(self, first: int, stop: int) -> None:
+        """The same chunks may be evicted, where nobody else reads them."""
+        for index in range(first, stop):
+            if (left := self._pins[index] - 1) > 0:
+                self._pins[index] = left
+            else:
+                del self._pins[index]
 
     def is_pinned(self, index: int) -> bool:
         """Whether somebody reads chunk `index` now."""

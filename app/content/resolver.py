@@ -40,7 +40,7 @@ class Resolver:
         self._catalogues = catalogues
         self._ttl_seconds = ttl_seconds
         self._wall_clock = wall_clock
-        self._believed = SimpleMemoryCache()
+        self._believed = SimpleMemoryCache(timeout=0)  # Else each look at it is a task of its own.
         self._asking: SingleFlight[tuple[Name, Hashable], Resolution] = SingleFlight()
         self.listener: HeldListener | None = None
 

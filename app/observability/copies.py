@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from app.content.byte_range import ByteRange, chunk_count, chunk_range
@@ -31,6 +32,9 @@ CONTENTS_TOLD = 80
 
 NAME_LENGTH_MAX = 200
 """A longer name is cut."""
+
+_NAMES_MAX = 64
+"""How many are not made anew for each chunk that comes in."""
 
 PIECES_MAX = 1024
 _PIECE_SIZE_MIN = 64 << 10
@@ -89,6 +93,11 @@ def host_of(location: Location) -> str:
     return location.host.rpartition("@")[2]
 
 
+@lru_cache(_NAMES_MAX)
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def _cut(name: str) -> str:
     return name if len(name) <= NAME_LENGTH_MAX else f"{name[: NAME_LENGTH_MAX - 1]}…"
 
@@ -100,7 +109,7 @@ class Copies:
     """
 
     def __init__(self, name: Callable[[Location], str] = name_of, *, clock: Callable[[], float] = time.time) -> None:
-        self._name = name
+        self._named = lru_cache(_NAMES_MAX)(lambda location: _cut(name(location)))
         self._clock = clock
         self._known: OrderedDict[tuple[str, str], Received] = OrderedDict()
 
@@ -108,12 +117,12 @@ class Copies:
         """Upstream sent these bytes of a content, whether or not their chunk was completed."""
         if content.location is None:
             return
-        name, text = _cut(self._name(content.location)), str(content.digest or content.key)
+        name, text = self._named(content.location), str(content.digest or content.key)
         size = piece_size(content.size)
         touched = span.chunks(size)
         now = Received(
             name,
-            hashlib.sha256(text.encode()).hexdigest()[:32],
+            _hashed(text),
             content.size,
             len(span),
             (1 << len(touched)) - 1 << touched.start,

@@ -6,9 +6,9 @@ the wrong place is a corrupt disk in somebody's container.
 """
 
 import re
+import threading
 from collections.abc import Mapping
-
-from urllib3 import HTTPResponse
+from http.client import HTTPResponse
 
 from app.content.byte_range import ByteRange
 from app.content.source import Sink, Stat
@@ -19,6 +19,7 @@ from app.upstream.pinned import CONNECTION_ERRORS, reason
 
 # Small enough that a body which stops is noticed with little lost, large enough that Python is not what limits it.
 _PIECE_BYTES = 256 * 1024
+_of_thread = threading.local()
 
 # RFC 9110, section 14.4: Content-Range = "bytes" SP first "-" last "/" ( complete-length / "*" ), or "bytes */" length.
 _CONTENT_RANGE = re.compile(r"bytes +(?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
@@ -121,22 +122,32 @@ def pour(response: HTTPResponse, sink: Sink, size: int | None, *, from_whole: bo
         SourceLied: it goes on after `size` bytes.
         Abandoned: nobody wants the rest.
     """
+    buffer = _buffer()
     count = 0
     while not (from_whole and count == size):
-        wanted = _PIECE_BYTES if size is None or not from_whole else min(_PIECE_BYTES, size - count)
+        # One byte more than there is to come, where there must be none.
+        room = len(buffer) if size is None else min(len(buffer), size - count + (not from_whole))
         try:
-            piece = response.read(wanted)
+            got = response.readinto(buffer[:room])
         except CONNECTION_ERRORS as error:
             raise _ended(count, size, reason(error)) from error
-        if not piece:
-            if size is not None and count < size:
+        if not got:
+            if response.length or (size is not None and count < size):
                 raise _ended(count, size, "closed")
             return True
-        if size is not None and count + len(piece) > size:
+        if size is not None and count + got > size:
             raise SourceLied(f"upstream sends more than the {size} bytes that there are")
-        sink.write(piece)
-        count += len(piece)
+        sink.write(buffer[:got])
+        count += got
     return False
+
+
+def _buffer() -> memoryview:
+    """This thread's own: new memory for each piece costs as much as reading it."""
+    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
+    if buffer is None:
+        buffer = _of_thread.buffer = memoryview(bytearray(_PIECE_BYTES))
+    return buffer
 
 
 def _ended(count: int, size: int | None, why: str) -> PeerdError:

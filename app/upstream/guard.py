@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Self
 
@@ -30,6 +31,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 _PRIVATE_NAME = re.compile(r"[^.]+|(?:.*\.)?(?:localhost|local|internal|localdomain|home\.arpa|intranet|lan|corp|home)")
 # How many of a name's addresses are tried: enough for one that is down in each family.
 _ADDRESSES_MAX = 4
+# How many URLs that were let through are remembered.
+_ADMITTED_MAX = 256
 
 
 class Standing(Enum):
@@ -156,13 +159,18 @@ class Guard:
         self._on_refused = on_refused
         self._resolve = resolve
         self._timeout_seconds = timeout_seconds
+        # A file of a thousand chunks is asked for by the same text a thousand times, and neither policy nor proxies change.
+        self._admitted = lru_cache(_ADMITTED_MAX)(self._parsed)
 
     def url(self, text: str) -> UpstreamUrl:
         """The URL that a client wrote. Memory only. Raises BadRequest or UpstreamForbidden."""
         with self.counted():
-            url = UpstreamUrl.parse(text)
-            self._admit(url)
-            return url
+            return self._admitted(text)
+
+    def _parsed(self, text: str) -> UpstreamUrl:
+        url = UpstreamUrl.parse(text)
+        self._admit(url)
+        return url
 
     def redirected(self, url: UpstreamUrl, location: str) -> UpstreamUrl:
         """Where `url` redirects to. Memory only. Raises UpstreamForbidden, or UpstreamUnavailable for nonsense."""

@@ -23,7 +23,7 @@ class Remembered(Generic[Value]):
 
     def __init__(self, *, entries_max: int = _ENTRIES_MAX) -> None:
         self._entries_max = entries_max
-        self._values = SimpleMemoryCache()
+        self._values = SimpleMemoryCache(timeout=0)  # Else each look at it is a task of its own.
         self._oldest_first: OrderedDict[str, None] = OrderedDict()
         self._questions: SingleFlight[str, Value] = SingleFlight()
 

@@ -9,9 +9,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from http.client import HTTPResponse
 from typing import Self, assert_never
-
-from urllib3 import HTTPResponse
 
 from app.content.byte_range import ByteRange
 from app.content.digest import Digest
@@ -205,7 +204,9 @@ class UpstreamSource:
             return await self._connections.exchange(hop, headers, receive)
 
         try:
-            check(await self._ask(location, send, self._patience.begin(quick_retries=0)))
+            answer = await self._ask(location, send, self._patience.begin(quick_retries=0))
+            if answer.status not in (200, 206):  # Those were judged before their bodies were taken.
+                check(answer)
         except UpstreamUnavailable as error:
             # Another try, or a member that has it by now, may do better; only a busy upstream wants to be left alone.
             if error.retry_after_seconds is not None:
