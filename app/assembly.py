@@ -41,8 +41,10 @@ from app.operations.others import Alone, OtherNode, Others
 from app.operations.preheat import Preheats
 from app.operations.purge import Purger, Purges
 from app.routes.answers import answer_error
+from app.routes.at_hand import AtHand
 from app.routes.node import Node
-from app.routes.shortcut import Front, Shortcuts
+from app.routes.plans import Plans
+from app.routes.shortcut import Shortcut
 from app.server.certificates import Certificates
 from app.server.doors import App, Door, DoorError, bind, open_door
 from app.server.operations_only import operations_only
@@ -158,7 +160,7 @@ async def running(
             loads=Loads(others, tasks=await stack.enter_async_context(Tasks())),
             recent_errors=recent_errors,
             transfers=transfers,
-            shortcuts=Shortcuts(heart.reader, library, transfers, metrics, mirror_timeout=settings.mirror_timeout),
+            plans=Plans(heart.reader),
             metrics=metrics,
             gossip=gossip,
             certificates=certificates,
@@ -170,18 +172,20 @@ async def running(
         if gossip is not None:
             node.doors["gossip"] = gossip.me.gossip_addr
         app = application(node)
+        at_hand = AtHand(node.plans, heart.reader, transfers, metrics, node=settings.node_name)
         peer_door = _peer_door(
             node, heart, threads, shelf, OrderDoor(purger, preheats, partial(told_load_of, cache, metrics, copies))
         )
-        story = RequestStory(Front(app, node.shortcuts, answer_error), node=settings.node_name)
         doors: dict[str, Door] = {}
-        for name, listener, behind, tls, drain_seconds in (
-            ("metrics", ops, operations_only(app), None, 0.0),  # first, to be the last that is closed
-            ("peer", peer, peer_door, certificates, settings.drain_timeout),
-            ("http", http, story, None, settings.drain_timeout),
+        for name, listener, behind, tls, answerer, drain_seconds in (
+            ("metrics", ops, operations_only(app), None, None, 0.0),  # first, to be the last that is closed
+            ("peer", peer, peer_door, certificates, None, settings.drain_timeout),
+            ("http", http, _client_door(node, app), None, at_hand, settings.drain_timeout),
         ):
             if listener is not None:
-                opening = open_door(f"--{name}-addr", listener, behind, tls=tls, drain_seconds=drain_seconds)
+                opening = open_door(
+                    f"--{name}-addr", listener, behind, tls=tls, answerer=answerer, drain_seconds=drain_seconds
+                )
                 doors[name] = await stack.enter_async_context(opening)
                 node.doors[name] = str(doors[name].address)
         # Last, when this node can serve: containerd reads the files at the next pull.
@@ -191,6 +195,20 @@ async def running(
         node.state = "draining"
         for name in doors.keys() & {"peer", "http"}:
             doors[name].close()  # At the same time: together they have one drain timeout.
+
+
+def _client_door(node: Node, app: App) -> App:
+    """What has to be waited for, with the shortest way there that it may go."""
+    shortcut = Shortcut(
+        app,
+        node.plans,
+        node.library,
+        node.transfers,
+        node.metrics,
+        answer_error=answer_error,
+        mirror_timeout=node.settings.mirror_timeout,
+    )
+    return RequestStory(shortcut, node=node.settings.node_name)
 
 
 def _keep_mirrors(settings: Settings) -> None:

@@ -91,7 +91,7 @@ def completion_times(outcomes: Mapping[int, Outcome], chunks: int) -> str:
         Line("median, peerd", BLUE, median),
         Line("own line", GREY, [(count, line) for count in outcomes]),
     ]
-    panel = Panel(f"{chunks * CHUNK_SIZE_BYTES >> 20} MiB from the registry to each node (simulation)", lines)
+    panel = Panel(f"{chunks * CHUNK_SIZE_BYTES >> 20} MiB for each node (simulation)", lines)
     return draw([panel], title="Completion times", x=Axis("nodes", log=True), y=Axis("seconds", log=True))
 
 

@@ -16,6 +16,7 @@ from app.content.cache import ChunkCache
 from app.content.descriptor import Slice
 from app.content.entry import Entry
 from app.content.flight import Flights
+from app.content.layout import Meta
 from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.source import Content
@@ -67,7 +68,7 @@ class Reading:
         stop_chunk = wanted.chunks(chunk_size).stop
         held_back, disagreements = self._held_back(wanted), entry.disagreements
         filling = reader.prefetcher.read(
-            content, entry, wanted.start // chunk_size, whole=wanted.stop == entry.meta.size
+            content, entry, wanted.start // chunk_size, whole=_wants_the_rest(wanted, entry.meta)
         )
         ahead = 1 if filling else reader.cache.chunks_ahead(AHEAD_CHUNKS)
         position = wanted.start
@@ -84,7 +85,7 @@ class Reading:
                 stop = min(wanted.stop, entry.span(run_stop - 1).stop)
                 with entry.pinned(index, run_stop):
                     yield Slice(entry.file(), position, stop - position, entry.origin(index))
-                    self._was_read(index, run_stop)
+                    reader.was_read(entry, index, run_stop)
                 position = stop
                 continue
             if entry.has(index) and reader.cache.is_fresh(entry, index):
@@ -103,7 +104,7 @@ class Reading:
                         break  # Another fetch brought it meanwhile.
                     else:
                         fill = reader.flights.again(content, fill)
-                self._was_read(index, index + 1)
+                reader.was_read(entry, index, index + 1)
 
     def _held_back(self, wanted: ByteRange) -> int | None:
         """The chunk that waits until the whole is proved: the last one, for a client that reads to the end.
@@ -133,12 +134,6 @@ class Reading:
         while stop < stop_chunk and entry.has(stop) and cache.is_fresh(entry, stop) and entry.origin(stop) is origin:
             stop += 1
         return stop
-
-    def _was_read(self, first: int, stop: int) -> None:
-        now = self._reader.cache.clock()
-        self.entry.touch(first, stop, now)
-        self.entry.last_read = now
-        self.entry.last_read_wall = time.time()
 
 
 class Reader:
@@ -173,27 +168,57 @@ class Reader:
         """Whether this is what the cache has under its key: it was not forgotten, and nothing has taken its place."""
         return self.cache.get(entry.meta.key) is entry
 
-    @contextmanager
-    def at_hand(self, entry: Entry, wanted: ByteRange) -> Iterator[Slice | None]:
-        """`wanted` as one slice, without waiting; None where something has to be fetched, checked or opened first."""
+    def at_hand(self, content: Content | None, entry: Entry, wanted: ByteRange) -> "Held | None":
+        """`wanted` as one slice, without waiting; None where something has to be fetched, checked, proved or opened first.
+
+        `content` is what else may be fetched of it for whoever reads on; None where that is nothing. Raises OSError.
+        """
         chunks = wanted.chunks(entry.meta.chunk_size)
+        # As `Reading`: what waits for a proof is shown but for its end.
+        is_proved = entry.verified or entry.meta.digest is None or wanted.stop < entry.meta.size
+        if not is_proved or not self.is_current(entry) or not 0 < len(chunks) <= RUN_CHUNKS:
+            return None
         now, origin = self.cache.clock(), entry.origin(chunks.start)
-        if (
-            not self.is_settled(entry)
-            or not 0 < len(chunks) <= RUN_CHUNKS
-            or not all(self.cache.is_fresh(entry, index, now) and entry.origin(index) is origin for index in chunks)
-        ):
-            yield None
-            return
-        with entry.pinned(chunks.start, chunks.stop):
-            entry.readers += 1
-            try:
-                yield Slice(entry.file(), wanted.start, len(wanted), origin)
-            finally:
-                entry.readers -= 1
-                entry.touch(chunks.start, chunks.stop, now)
-                entry.last_read, entry.last_read_wall = now, time.time()
-        self.cache.make_room(0)  # What is read can not go.
+        for index in chunks:
+            if not (entry.has(index) and self.cache.is_fresh(entry, index, now) and entry.origin(index) is origin):
+                return None
+        part = Slice(entry.file(), wanted.start, len(wanted), origin)
+        if content is not None and not entry.whole:
+            self.prefetcher.read(content, entry, chunks.start, whole=_wants_the_rest(wanted, entry.meta))
+        return Held(self, entry, chunks, part)
+
+    def was_read(self, entry: Entry, first: int, stop: int) -> None:
+        """Chunks from `first` up to `stop` were sent to a client."""
+        now = self.cache.clock()
+        entry.touch(first, stop, now)
+        entry.last_read, entry.last_read_wall = now, time.time()
+
+
+class Held:
+    """Bytes that are at hand: kept from eviction until `let_go`, which is to be called once."""
+
+    __slots__ = ("_chunks", "_entry", "_reader", "part")
+
+    def __init__(self, reader: Reader, entry: Entry, chunks: range, part: Slice) -> None:
+        self.part = part
+        self._reader = reader
+        self._entry = entry
+        self._chunks = chunks
+        entry.pin(chunks.start, chunks.stop)
+        entry.readers += 1
+
+    def let_go(self) -> None:
+        """They were sent, or will not be."""
+        entry, chunks = self._entry, self._chunks
+        entry.unpin(chunks.start, chunks.stop)
+        entry.readers -= 1
+        self._reader.was_read(entry, chunks.start, chunks.stop)
+        self._reader.cache.make_room(0)  # What is read can not go.
+
+
+def _wants_the_rest(wanted: ByteRange, meta: Meta) -> bool:
+    """Whether a client that reads `wanted` wants all that there is: it reads on to the end, and not a footer only."""
+    return wanted.stop == meta.size and (wanted.start == 0 or len(wanted.chunks(meta.chunk_size)) > AHEAD_CHUNKS)
 
 
 async def _nobody_wants_to_know(_content: Content) -> None:

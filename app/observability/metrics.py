@@ -5,6 +5,7 @@ working.
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.platform_collector import PlatformCollector
@@ -37,6 +38,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._short: dict[tuple[str, int], Histogram] = {}
         self.discovery_duration = Histogram(
             "peerd_peer_discovery_duration_seconds",
             "How long it took to know which members may hold a chunk (memory only).",
@@ -151,6 +153,13 @@ class Metrics:
         self.node_door_exposed = Gauge(
             "peerd_node_door_exposed", "1 where --http-addr can be reached from other hosts.", registry=registry
         )
+
+    def was_answered(self, handler: Literal["files", "oci"], status: int, seconds: float) -> None:
+        """A GET on a door, where FastAPI did not see it."""
+        child = self._short.get((handler, status))
+        if child is None:
+            child = self._short[handler, status] = self.request_duration.labels("GET", handler, str(status))
+        child.observe(seconds)
 
     def answered(self, kind: SourceKind, count: int, seconds: float, op: str = "pread") -> None:
         """One answer of a peer or upstream: `count` bytes in `seconds`."""

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 NODE_HEADER = b"x-ms-peerd-node"
@@ -21,7 +21,7 @@ _CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _QUERY = re.compile(rb"\?|%(?:25)*3f", re.IGNORECASE)
 
 # What probes, scrapers, the page and commands ask for again and again.
-_OFTEN = ("/healthz", "/readyz", "/metrics/", "/api/v1/")
+_OFTEN = (b"/healthz", b"/readyz", b"/metrics/", b"/api/v1/")
 
 log = logging.getLogger("peerd.request")
 
@@ -43,8 +43,7 @@ class RequestStory:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == CORRELATION_HEADER), b"")
-        correlation_id = given if _CORRELATION_ID.fullmatch(given) else os.urandom(16).hex().encode()
+        correlation_id = correlation_id_of(scope["headers"])
         scope["peerd.correlation_id"] = correlation_id.decode()
         began = time.perf_counter()
         status = 0
@@ -65,19 +64,29 @@ class RequestStory:
             await self._app(scope, receive, send_with_identity)
             outcome = "served"
         finally:
-            level = logging.DEBUG if scope["path"].startswith(_OFTEN) else logging.INFO
-            if log.isEnabledFor(level):
-                seconds = round(time.perf_counter() - began, 4)
-                log.log(
-                    level,
-                    "%s %s %d %s after %.3f s",
-                    scope["method"],
-                    shown_target(scope),
-                    status,
-                    outcome,
-                    seconds,
-                    extra={"status": status, "seconds": seconds, "correlationid": correlation_id.decode()},
-                )
+            tell(scope["method"], scope["raw_path"], status, outcome, time.perf_counter() - began, correlation_id)
+
+
+def correlation_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The id that a request came with, or a new one."""
+    given = next((value for name, value in headers if name == CORRELATION_HEADER), b"")
+    return given if _CORRELATION_ID.fullmatch(given) else os.urandom(16).hex().encode()
+
+
+def tell(method: str, raw_path: bytes, status: int, outcome: str, seconds: float, correlation_id: bytes) -> None:
+    """Write a request's line."""
+    level = logging.DEBUG if raw_path.startswith(_OFTEN) else logging.INFO
+    if log.isEnabledFor(level):
+        log.log(
+            level,
+            "%s %s %d %s after %.3f s",
+            method,
+            shown_path(raw_path),
+            status,
+            outcome,
+            seconds,
+            extra={"status": status, "seconds": round(seconds, 4), "correlationid": correlation_id.decode()},
+        )
 
 
 def correlation_id(scope: MutableMapping[str, Any]) -> str:
@@ -87,5 +96,10 @@ def correlation_id(scope: MutableMapping[str, Any]) -> str:
 
 def shown_target(scope: MutableMapping[str, Any]) -> str:
     """The path as it was sent, which has no line breaks, without what signs it."""
-    path: bytes = _QUERY.split(scope["raw_path"], 1)[0]
+    return shown_path(scope["raw_path"])
+
+
+def shown_path(raw_path: bytes) -> str:
+    """The same of a path, or of a path and a query."""
+    path: bytes = _QUERY.split(raw_path, 1)[0]
     return path.decode("ascii", "backslashreplace")

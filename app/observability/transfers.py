@@ -18,6 +18,8 @@ RATE_SECONDS = 5.0
 
 _MARKS = 10
 _MARK_SECONDS = RATE_SECONDS / _MARKS
+_NOTHING = dict.fromkeys(SourceKind, 0)
+_NO_MARKS: deque[tuple[float, int]] = deque(maxlen=_MARKS + 1)
 
 
 @dataclass(slots=True)
@@ -34,9 +36,9 @@ class Transfer:
     state: Literal["waiting", "running", "finished", "broken"] = "waiting"
     done: int = 0
     ended_at: float | None = None
-    by_source: dict[SourceKind, int] = field(default_factory=lambda: dict.fromkeys(SourceKind, 0))
+    by_source: dict[SourceKind, int] = field(default_factory=_NOTHING.copy)
     # When, and how much had been done then: one mark each _MARK_SECONDS in which anything was sent.
-    _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=_MARKS + 1))
+    _marks: deque[tuple[float, int]] = field(default_factory=_NO_MARKS.copy)
 
     def advance(self, kind: SourceKind, count: int, now: float) -> None:
         """So many bytes went out, at `now`."""
@@ -82,18 +84,34 @@ class Transfers:
         correlation_id: str,
     ) -> Iterator[Transfer]:
         """One transfer's life: broken off unless it is left without an error."""
-        one = Transfer(str(next(self._numbers)), key, kind, door, total, correlation_id, self.clock())
-        self._running[one.id] = one
+        one = self.begin(key, kind=kind, door=door, total=total, correlation_id=correlation_id)
         try:
             yield one
-            one.state = "finished"
         except BaseException:
-            one.state = "broken"
+            self.end(one, whole=False)
             raise
-        finally:
-            one.ended_at = self.clock()
-            del self._running[one.id]
-            self._ended.appendleft(one)
+        self.end(one, whole=True)
+
+    def begin(
+        self,
+        key: str,
+        *,
+        kind: Literal["blob", "manifest", "file"],
+        door: Literal["mirror", "files"],
+        total: int | None,
+        correlation_id: str,
+    ) -> Transfer:
+        """One transfer, to be ended with `end`."""
+        one = Transfer(str(next(self._numbers)), key, kind, door, total, correlation_id, self.clock())
+        self._running[one.id] = one
+        return one
+
+    def end(self, one: Transfer, *, whole: bool) -> None:
+        """All of it was sent, or it was broken off."""
+        one.state = "finished" if whole else "broken"
+        one.ended_at = self.clock()
+        del self._running[one.id]
+        self._ended.appendleft(one)
 
     def sent(self, transfer: Transfer, kind: SourceKind, count: int) -> None:
         """Bytes went out to the client."""

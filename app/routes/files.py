@@ -62,7 +62,7 @@ async def get_file(
         else:
             head.headers["Content-Length"] = str(stat.size)
         return head
-    node.shortcuts.remember(request, found, headers, media_type=media_type, kind="file")
+    node.plans.remember(request, found, headers, media_type=media_type, kind="file")
     return await answer_with(
         found,
         parse_range(range_) if if_range_holds(if_range, etag, stat.last_modified) else None,

@@ -73,7 +73,7 @@ async def get_manifest(
     if not if_none_match_holds(if_none_match, f'"{found.digest}"'):
         return Response(status_code=304, headers=headers)
     if request.method == "GET":
-        node.shortcuts.remember(request, found, headers, media_type=found.media_type, kind="manifest")
+        node.plans.remember(request, found, headers, media_type=found.media_type, kind="manifest")
     headers |= {"Content-Type": found.media_type, "Content-Length": str(found.size)}
     if request.method == "HEAD":
         return Response(headers=headers)
@@ -136,7 +136,7 @@ async def get_blob(
         raise ContentUnknown(f"{location.registry} does not say how long {wanted} is, so its end could not be proved")
     if request.method == "HEAD":
         return Response(headers={**headers, "Content-Length": str(size), "Content-Type": _BLOB_TYPE})
-    node.shortcuts.remember(request, found, headers, media_type=_BLOB_TYPE, kind="blob")
+    node.plans.remember(request, found, headers, media_type=_BLOB_TYPE, kind="blob")
     return await answer_with(
         found,
         parse_range(range_) if if_range_holds(if_range, etag, None) else None,

@@ -16,7 +16,7 @@ from app.observability.transfers import Transfers
 from app.operations.loads import Loads
 from app.operations.preheat import Preheats
 from app.operations.purge import Purges
-from app.routes.shortcut import Shortcuts
+from app.routes.plans import Plans
 from app.server.certificates import Certificates
 from app.settings import Settings
 from peerd_gossip import Gossip
@@ -37,7 +37,7 @@ class Node:
     loads: Loads
     recent_errors: RecentErrors
     transfers: Transfers
-    shortcuts: Shortcuts
+    plans: Plans
     metrics: Metrics
     gossip: Gossip | None
     certificates: Certificates | None

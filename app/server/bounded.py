@@ -8,7 +8,7 @@ last. Requests here are short, whatever their answers are. Who takes longer is h
 import asyncio
 import http
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from app.server.at_once import AtOnceProtocol
 
 HEAD_BYTES_MAX = 64 << 10
 """Of a request line with a signed URL of 16 KiB, and a header with a token of as much; nginx takes 32 KiB, Go 1 MiB."""
@@ -16,8 +16,8 @@ HEAD_BYTES_MAX = 64 << 10
 REQUEST_SECONDS = 30.0
 
 
-class BoundedRequests(HttpToolsProtocol):
-    """uvicorn's protocol with bounds."""
+class BoundedRequests(AtOnceProtocol):
+    """One connection, with bounds: what a door is made of."""
 
     _head_bytes = 0
     _arriving = 0
@@ -29,7 +29,7 @@ class BoundedRequests(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The first request is waited for from now on."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._deadline = self.loop.call_later(REQUEST_SECONDS, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -79,7 +79,7 @@ class BoundedRequests(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What can not be read is answered 400, and a head that is too large 431 (RFC 6585, section 5); then it is over."""
-        if not self._too_large:
+        if not self._too_large or self.has_answer_begun:
             super().send_400_response(msg)
             return
         status = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -98,8 +98,7 @@ class BoundedRequests(HttpToolsProtocol):
 
     def _give_up(self) -> None:
         # What was sent ahead of an answer that still runs is not read until that has ended.
-        before = self.cycle is not None and not self.cycle.response_complete and not self._head_is_whole
-        if self.pipeline or before:
+        if self.pipeline or self.is_sending_at_once or (self.is_answering and not self._head_is_whole):
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self._give_up)
             return
         self._deadline = None

@@ -7,12 +7,14 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
+from app.server.at_once import Answerer
+from app.server.bounded import BoundedRequests
 from app.server.certificates import Certificates
-from app.server.sendfile import SendfileProtocol
 from app.settings import Address
 
 log = logging.getLogger(__name__)
@@ -59,12 +61,13 @@ async def open_door(
     app: App,
     *,
     tls: Certificates | None = None,
+    answerer: Answerer | None = None,
     drain_seconds: float,
 ) -> AsyncIterator[Door]:
-    """Serve `app` on `listener`; at the end, or at `Door.close`, stop accepting and let running answers end for `drain_seconds`."""
+    """Serve `app` on `listener`, but what `answerer` has at hand; at the end, or at `Door.close`, stop accepting and let running answers end for `drain_seconds`."""
     config = uvicorn.Config(
         app,
-        http=SendfileProtocol,
+        http=cast("Any", partial(BoundedRequests, answerer=answerer)),
         ws="none",
         loop="none",
         lifespan="off",
@@ -93,6 +96,8 @@ async def open_door(
     finally:
         server.should_exit = True
         await serving
+        for connection in list(server.server_state.connections):  # Their time to drain is over.
+            connection.transport.abort()
 
 
 class _Server(uvicorn.Server):

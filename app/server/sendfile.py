@@ -19,9 +19,8 @@ import socket
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.server.bounded import BoundedRequests
 from app.server.strangers import names_shown
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class BodyBrokenOff(Exception):
     """The rest of a body that was begun can not be had: the connection is closed in order, before its end."""
 
 
-class SendfileProtocol(BoundedRequests):
+class SendfileProtocol(HttpToolsProtocol):
     """One connection. `raw` is None over TLS, and once the connection is lost."""
 
     raw: socket.socket | None = None
@@ -56,7 +55,7 @@ class SendfileProtocol(BoundedRequests):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A second handle on the connection's socket, for sendfile."""
-        super().connection_made(transport)
+        super().connection_made(transport)  # type: ignore[arg-type]
         if self.scheme == "http":
             self.raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self.raw.setblocking(False)

@@ -9,10 +9,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
@@ -80,7 +79,7 @@ class PeerDoor:
         self._zone_of = zone_of
         self._zone = zone
         self._sending = asyncio.Semaphore(SENDING_AT_ONCE)
-        self.app = Starlette(
+        self.app = Router(
             routes=[
                 Route("/contents/{key}", self._get_chunk),
                 Route("/contents/{key}/lease", self._lease, methods=["POST"]),

@@ -92,6 +92,15 @@ async def test_a_reader_of_a_footer_does_not_wait_for_the_whole(tmp_path: Path) 
         wanted = ByteRange(len(DATA) - 10, len(DATA))
         assert await it.read(content, entry, wanted) == DATA[-10:]
         await it.settled()
+        assert {chunk for chunk, _ in upstream.fetched} == {6}, "nor has it the rest fetched"
+
+
+async def test_who_reads_on_to_the_end_has_the_rest_fetched(tmp_path: Path) -> None:
+    upstream = FakeSource(DATA)
+    async with heart(tmp_path, [upstream]) as it:
+        content, entry = it.content(DATA, digest=DIGEST)
+        assert await it.read(content, entry, ByteRange(CHUNK, len(DATA))) == DATA[CHUNK:]
+        assert {chunk for chunk, _ in upstream.fetched} == set(range(7))
 
 
 async def test_who_stops_waiting_in_the_middle_of_a_chunk_spoils_no_proof(

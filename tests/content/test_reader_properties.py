@@ -60,12 +60,16 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Client:
-    """Reads `wanted` (parts of 10,000 of the content), leaves after `leaves_after` slices if that is said."""
+    """Reads `wanted` (parts of 10,000 of the content), leaves after `leaves_after` slices if that is said.
+
+    `looks` so often whether it is at hand before it reads.
+    """
 
     first: int
     last: int
     leaves_after: int | None
     slowly: bool
+    looks: int
 
     def wanted(self, size: int) -> ByteRange:
         start = min(self.first, self.last) * (size - 1) // 10_000
@@ -78,6 +82,7 @@ clients = st.builds(
     last=st.just(10_000) | st.integers(0, 10_000),
     leaves_after=st.none() | st.integers(0, 3),
     slowly=st.booleans(),
+    looks=st.sampled_from((0, 1, 30)),
 )
 
 
@@ -103,6 +108,15 @@ class Busy(InOrder):
 
 async def one_client(reading_heart: Heart, content: Content, entry, client: Client, data: bytes) -> str:
     wanted = client.wanted(len(data))
+    for _ in range(client.looks):
+        held = reading_heart.reader.at_hand(content, entry, wanted)
+        if held is not None:
+            await asyncio.sleep(0.002 if client.slowly else 0)
+            part = held.part
+            assert os.pread(part.file.fileno(), part.count, part.offset) == data[wanted.start : wanted.stop]
+            held.let_go()
+            return "at hand"
+        await asyncio.sleep(0.001)
     with reading_heart.reader.reading(content, entry) as reading:
         if client.leaves_after is None:
             try:

@@ -1,10 +1,11 @@
-"""Which requests are answered without the application: by what a route has told of the same target a moment ago."""
+"""Which requests are answered without the application, by what a route has told of the same target a moment ago; and which at once."""
 
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,14 +14,16 @@ from fastapi import Request
 from starlette.responses import Response
 
 from app.content.byte_range import ByteRange
-from app.content.descriptor import Descriptor, Slice, nameless
+from app.content.descriptor import Slice, nameless
 from app.content.reader import Reader
 from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
 from app.observability.metrics import Metrics
 from app.observability.transfers import Transfers
-from app.routes import shortcut
-from app.routes.shortcut import Front, Shortcuts
+from app.routes import plans
+from app.routes.at_hand import AtHand
+from app.routes.plans import Plans
+from app.routes.shortcut import Shortcut
 from app.server.sendfile import ZEROCOPY
 
 SIZE = 1000
@@ -31,6 +34,7 @@ class Heart:
 
     def __init__(self) -> None:
         self.here = self.settled = self.current = True
+        self.held = 0
         self.file = nameless(cast("Any", tempfile.gettempdir()))
         os.pwrite(self.file.fileno(), bytes(SIZE), 0)
         self.entry: Any = SimpleNamespace(
@@ -43,9 +47,14 @@ class Heart:
     def is_current(self, _entry: object) -> bool:
         return self.current
 
-    @contextmanager
-    def at_hand(self, _entry: object, wanted: ByteRange) -> Iterator[Slice | None]:
-        yield Slice(self.file, wanted.start, len(wanted), SourceKind.CACHE) if self.here else None
+    def at_hand(self, _content: object, _entry: object, wanted: ByteRange) -> Any:
+        if not self.here:
+            return None
+        self.held += 1
+        return SimpleNamespace(part=Slice(self.file, wanted.start, len(wanted), SourceKind.CACHE), let_go=self._let_go)
+
+    def _let_go(self) -> None:
+        self.held -= 1
 
 
 class Talk:
@@ -53,23 +62,26 @@ class Talk:
 
     def __init__(self, kind: str = "file") -> None:
         self.heart = Heart()
-        metrics = Metrics("node")
         self.problem: PeerdError | None = None
-        self.shortcuts = Shortcuts(
-            cast("Reader", self.heart),
-            self,
-            Transfers(sent=lambda *_: None),
-            metrics,
-            mirror_timeout=5.0,
-        )
-        self.metrics = metrics
         self.kind = cast("Any", kind)
         self.asked = 0
-        self.front = Front(cast("Any", self._application), self.shortcuts, lambda _, error: Response(str(error), 502))
+        self.metrics = Metrics("node")
+        self.transfers = Transfers(sent=lambda *_: None)
+        self.plans = Plans(cast("Reader", self.heart))
+        self.at_hand = AtHand(self.plans, cast("Reader", self.heart), self.transfers, self.metrics, node="node")
+        self.shortcut = Shortcut(
+            cast("Any", self._application),
+            self.plans,
+            self,
+            self.transfers,
+            self.metrics,
+            answer_error=lambda _, error: Response(str(error), 502),
+            mirror_timeout=5.0,
+        )
 
     async def _application(self, scope: Any, _receive: object, _send: object) -> None:
         self.asked += 1
-        self.shortcuts.remember(Request(scope), self._found(), {"ETag": '"1"'}, media_type="a/b", kind=self.kind)
+        self.plans.remember(Request(scope), self._found(), {"ETag": '"1"'}, media_type="a/b", kind=self.kind)
 
     def _found(self) -> Any:
         content = SimpleNamespace(stat=SimpleNamespace(size=SIZE), key=SimpleNamespace(text="key"))
@@ -91,7 +103,7 @@ class Talk:
     async def ask(
         self, *headers: tuple[str, str], method: str = "GET", target: bytes = b"/blobs/x", tls: bool = False
     ) -> list[Any]:
-        """The messages of the answer; none where the application was asked."""
+        """The messages of the answer of the short way; none where the application was asked."""
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
@@ -103,44 +115,71 @@ class Talk:
             "path": target.decode(),
             "raw_path": target,
             "query_string": b"",
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+            "headers": raw(headers),
             "extensions": {} if tls else {ZEROCOPY: {}},
             "peerd.correlation_id": "1",
         }
-        await self.front(scope, cast("Any", None), send)
+        await self.shortcut(scope, cast("Any", None), send)
         return sent
 
+    def ask_at_once(self, *headers: tuple[str, str], target: bytes = b"/blobs/x") -> Any:
+        """The answer that is at hand, if any."""
+        return self.at_hand.answer(target, raw(headers))
 
-async def test_the_first_goes_the_whole_way_and_the_next_does_not() -> None:
+
+def raw(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers]
+
+
+def lines(answer: Any) -> dict[bytes, bytes]:
+    return dict(line.split(b": ", 1) for line in answer.headers.split(b"\r\n") if line)
+
+
+async def test_the_first_goes_the_whole_way_and_the_next_is_answered_at_once() -> None:
     talk = Talk()
+    assert talk.ask_at_once() is None
     assert await talk.ask() == []
-    start, body, end = await talk.ask(("Range", "bytes=10-19"))
-    assert talk.asked == 1
-    assert start["status"] == 206
-    assert dict(start["headers"]) == {
+    answer = talk.ask_at_once(("Range", "bytes=10-19"), ("X-MS-Peerd-CorrelationId", "mine"))
+    assert (answer.status, answer.file, answer.offset, answer.count) == (206, talk.heart.file, 10, 10)
+    assert lines(answer) == {
         b"etag": b'"1"',
         b"content-type": b"a/b",
         b"content-length": b"10",
         b"content-range": b"bytes 10-19/1000",
         b"cache-status": b"peerd; hit",
+        b"x-ms-peerd-node": b"node",
+        b"x-ms-peerd-correlationid": b"mine",
     }
-    assert (body["type"], body["offset"], body["count"]) == (ZEROCOPY, 10, 10)
-    assert end == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert talk.asked == 1
 
 
-async def test_it_is_counted_like_every_other_answer() -> None:
+async def test_it_is_counted_and_shown_like_every_other_answer() -> None:
     talk = Talk()
     await talk.ask()
-    await talk.ask(("Range", "bytes=10-19"))
+    answer = talk.ask_at_once(("Range", "bytes=10-19"))
+    assert [(one.state, one.total, one.kind) for one in talk.transfers] == [("waiting", 10, "file")]
+    answer.sent(10)
+    answer.ended(whole=True)
     labels = {"method": "GET", "handler": "files", "code": "206"}
     assert talk.metrics.registry.get_sample_value("peerd_request_duration_seconds_count", labels) == 1
+    assert [(one.state, one.done) for one in talk.transfers] == [("finished", 10)]
+
+
+async def test_what_is_at_hand_is_held_until_it_was_sent() -> None:
+    talk = Talk()
+    await talk.ask()
+    answer = talk.ask_at_once()
+    assert talk.heart.held == 1
+    answer.ended(whole=False)
+    assert talk.heart.held == 0
+    assert [one.state for one in talk.transfers] == ["broken"]
 
 
 async def test_a_manifest_has_no_ranges() -> None:
     talk = Talk("manifest")
     await talk.ask()
-    start, body, _ = await talk.ask(("Range", "bytes=10-19"))
-    assert (start["status"], body["count"]) == (200, SIZE)
+    answer = talk.ask_at_once(("Range", "bytes=10-19"))
+    assert (answer.status, answer.count) == (200, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -155,11 +194,16 @@ async def test_a_manifest_has_no_ranges() -> None:
         ("Range", "bytes=-5"),
         ("Range", "bytes=1000-"),
         ("Range", "bytes=5-4"),
+        ("Content-Length", "0"),
+        ("Transfer-Encoding", "chunked"),
+        ("Expect", "100-continue"),
+        ("Upgrade", "websocket"),
     ],
 )
 async def test_whatever_else_there_is_to_a_request_goes_the_whole_way(header: tuple[str, str]) -> None:
     talk = Talk()
     await talk.ask()
+    assert talk.ask_at_once(header) is None
     assert await talk.ask(header) == []
     assert talk.asked == 2
 
@@ -167,7 +211,14 @@ async def test_whatever_else_there_is_to_a_request_goes_the_whole_way(header: tu
 async def test_two_range_headers_go_the_whole_way() -> None:
     talk = Talk()
     await talk.ask()
+    assert talk.ask_at_once(("Range", "bytes=0-1"), ("Range", "bytes=5-6")) is None
     assert await talk.ask(("Range", "bytes=0-1"), ("Range", "bytes=5-6")) == []
+
+
+async def test_a_query_is_part_of_the_target() -> None:
+    talk = Talk()
+    await talk.ask()
+    assert talk.ask_at_once(target=b"/blobs/x?a") is None
 
 
 @pytest.mark.parametrize("more", [{"method": "HEAD"}, {"method": "POST"}, {"target": b"/blobs/y"}, {"tls": True}])
@@ -180,15 +231,17 @@ async def test_other_methods_targets_and_doors_go_the_whole_way(more: dict[str, 
 async def test_the_one_with_the_credential_does_not_open_it_for_the_one_without() -> None:
     talk = Talk()
     await talk.ask(("Authorization", "Basic eA=="))
-    assert await talk.ask() == []
-    await talk.ask(("Authorization", "Basic eA=="))
-    assert await talk.ask(("Authorization", "Basic eA==")) != []
+    assert talk.ask_at_once() is None
+    assert talk.ask_at_once(("Authorization", "Basic eB==")) is None
+    assert talk.ask_at_once(("Authorization", "Basic eA==")) is not None
+    assert talk.ask_at_once(("Authorization", "Basic eA=="), ("Authorization", "Basic eA==")) is None
 
 
-async def test_what_is_not_at_hand_is_fetched_from_here_as_well() -> None:
+async def test_what_is_not_at_hand_goes_the_short_way() -> None:
     talk = Talk()
     talk.heart.here = talk.heart.settled = False
     await talk.ask()
+    assert talk.ask_at_once(("Range", "bytes=10-19")) is None
     start, body, _ = await talk.ask(("Range", "bytes=10-19"))
     assert talk.asked == 1
     assert start["status"] == 206
@@ -219,6 +272,7 @@ async def test_a_manifest_that_is_not_at_hand_goes_the_whole_way() -> None:
     talk = Talk("manifest")
     await talk.ask()
     talk.heart.here = False
+    assert talk.ask_at_once() is None
     assert await talk.ask() == []
 
 
@@ -226,23 +280,24 @@ async def test_a_content_whose_place_was_taken_goes_the_whole_way() -> None:
     talk = Talk()
     await talk.ask()
     talk.heart.current = False
+    assert talk.ask_at_once() is None
     assert await talk.ask() == []
 
 
 async def test_a_plan_is_forgotten_and_lets_go_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcut, "PLAN_SECONDS", 0.0)
+    monkeypatch.setattr(plans, "PLAN_SECONDS", 0.0)
     talk = Talk()
     await talk.ask()
     await asyncio.sleep(0.01)
-    assert await talk.ask() == []
-    assert talk.asked == 2
-    assert isinstance(talk.heart.file, Descriptor)
+    file, talk.heart.file = weakref.ref(talk.heart.file), cast("Any", None)
+    assert talk.ask_at_once() is None
+    assert file() is None
 
 
 async def test_no_more_targets_are_remembered_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shortcut, "PLANS_MAX", 1)
+    monkeypatch.setattr(plans, "PLANS_MAX", 1)
     talk = Talk()
     await talk.ask()
     await talk.ask(target=b"/blobs/y")
-    assert await talk.ask() != []
-    assert await talk.ask(target=b"/blobs/y") == []
+    assert talk.ask_at_once() is not None
+    assert talk.ask_at_once(target=b"/blobs/y") is None

@@ -1,0 +1,170 @@
+"""Plans: what a target was found to be a moment ago, and so how another range of it is answered.
+
+Reading a layer or a file in ranges asks for the same target again and again, and FastAPI's way to it costs several times what
+sendfile does. A route that has found a content says so with `remember`; for a second, requests for the same target with the same
+credential are covered by that. Whatever else there is to a request (a condition, several ranges, one that can not be satisfied, HEAD)
+goes the whole way, which also renews the plan: what a route decides, upstream's new version and a client's consent included, is never
+older than that second.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import Request
+
+from app.content.byte_range import ByteRange
+from app.content.descriptor import Descriptor
+from app.content.entry import Entry
+from app.content.library import Found
+from app.content.manifests import FoundManifest
+from app.content.reader import Reader
+
+PLAN_SECONDS = 1.0
+PLANS_MAX = 1024
+"""So many targets at once; a node with more clients than that has the time to go the whole way."""
+
+_RANGE = re.compile(rb"bytes=(\d{1,18})-(\d{0,18})")
+# Whoever sends one of these says more than a plan knows of: conditions, a body, another protocol.
+_SAYS_MORE = frozenset(
+    (
+        b"if-match",
+        b"if-none-match",
+        b"if-range",
+        b"if-modified-since",
+        b"if-unmodified-since",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+    )
+)
+# Whoever sends another of these asks for something else.
+_ASKER = frozenset((b"authorization", b"oci-namespace"))
+# RFC 9110, section 5.5: what no value of a field may hold.
+_NOT_IN_A_FIELD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+Headers = Iterable[tuple[bytes, bytes]]
+"""Of a request, their names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a target is answered.
+
+    Attributes:
+        file: kept open meanwhile.
+        headers: of every answer, without the media type.
+        lines: the same as they are sent, with it.
+        by: who asked: the headers that the answer depends on.
+    """
+
+    found: Found | FoundManifest
+    entry: Entry
+    file: Descriptor
+    headers: Mapping[str, str]
+    lines: bytes
+    media_type: str
+    kind: Literal["blob", "manifest", "file"]
+    by: frozenset[tuple[bytes, bytes]]
+
+    @property
+    def handler(self) -> Literal["files", "oci"]:
+        """Which door it is, in metrics."""
+        return "files" if self.kind == "file" else "oci"
+
+    @property
+    def door(self) -> Literal["files", "mirror"]:
+        """Which door it is, in transfers."""
+        return "files" if self.kind == "file" else "mirror"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A request that its plan covers: the bytes that are meant, and whether they are a range."""
+
+    plan: Plan
+    wanted: ByteRange
+    is_range: bool
+
+
+class Plans:
+    """Plans for targets that were found lately. A target is a path and a query, as they were sent."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._plans: dict[bytes, Plan] = {}
+
+    def remember(
+        self,
+        request: Request,
+        found: Found | FoundManifest,
+        headers: Mapping[str, str],
+        *,
+        media_type: str,
+        kind: Literal["blob", "manifest", "file"],
+    ) -> None:
+        """What `request` asked for is `found`; `headers` are those of every answer of it."""
+        target, entry = target_of(request.scope), found.entry
+        if entry is None or (len(self._plans) >= PLANS_MAX and target not in self._plans):
+            return
+        if kind == "manifest" and not self._reader.is_settled(entry):
+            return
+        try:
+            file = entry.file()
+        except OSError:  # The whole way tells of it.
+            return
+        named = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        named.append((b"content-type", media_type.encode("latin-1")))
+        if any(_NOT_IN_A_FIELD.search(value) for _, value in named):  # The whole way refuses it.
+            return
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in named)
+        by = frozenset(pair for pair in request.scope["headers"] if pair[0] in _ASKER)
+        plan = self._plans[target] = Plan(found, entry, file, dict(headers), lines, media_type, kind, by)
+        asyncio.get_running_loop().call_later(PLAN_SECONDS, self.forget, target, plan)
+
+    def forget(self, target: bytes, plan: Plan) -> None:
+        """The next request of this target goes the whole way."""
+        if self._plans.get(target) is plan:
+            del self._plans[target]
+
+    def find(self, target: bytes, headers: Headers) -> Planned | None:
+        """What is meant by a GET of `target`; None where it has to go the whole way."""
+        plan = self._plans.get(target)
+        if plan is None or not self._reader.is_current(plan.entry):
+            return None
+        ranges: list[bytes] = []
+        by: list[tuple[bytes, bytes]] = []
+        for pair in headers:
+            name = pair[0]
+            if name in _SAYS_MORE:
+                return None
+            if name == b"range":
+                ranges.append(pair[1])
+            elif name in _ASKER:
+                by.append(pair)
+        if len(by) > len(plan.by) or plan.by != frozenset(by):
+            return None
+        size = plan.entry.meta.size
+        if plan.kind == "manifest" or not ranges:
+            return Planned(plan, ByteRange(0, size), is_range=False) if size else None
+        span = _one_range(ranges, size)
+        return None if span is None else Planned(plan, span, is_range=True)
+
+
+def _one_range(ranges: Sequence[bytes], size: int) -> ByteRange | None:
+    """The one that is meant, if it is of the plain kind that can be satisfied."""
+    found = _RANGE.fullmatch(ranges[0])
+    if found is None or len(ranges) > 1:
+        return None
+    first, last = int(found[1]), int(found[2] or size)
+    return None if first >= size or last < first else ByteRange(first, min(last + 1, size))
+
+
+def target_of(scope: Mapping[str, Any]) -> bytes:
+    """Path and query of a request, as they were sent."""
+    path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
