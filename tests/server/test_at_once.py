@@ -258,7 +258,7 @@ async def connected_after(
 async def test_an_idle_connection_is_closed_and_one_whose_request_arrives_is_not(
     answerer: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doors, "KEEP_ALIVE_SECONDS", 1)
+    monkeypatch.setattr(doors, "KEEP_ALIVE_SECONDS", 2)
     async with (
         open_door("door", bind("door", Address("127.0.0.1", 0)), app, answerer=answerer, drain_seconds=1) as door,
         connected(door) as (reader, writer),
@@ -267,13 +267,13 @@ async def test_an_idle_connection_is_closed_and_one_whose_request_arrives_is_not
         assert await reply(reader) == ("at once", DATA[:5])
         head = get("/5-5")
         writer.write(head[:10])
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(2.5)
         writer.write(head[10:])
         assert await reply(reader) == ("at once", DATA[5:10])
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.1)
         writer.write(get("/app"))
         assert await reply(reader) == ("the whole", b"the application's, for /app")
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.1)
         writer.write(get("/5-5"))
         assert await reply(reader) == ("at once", DATA[5:10])
         assert await reader.read() == b"", "hangs up at last"
@@ -316,12 +316,12 @@ async def test_what_can_not_be_read_is_not_answered_within_another_answer(door: 
 async def test_a_body_behind_an_answer_does_not_cut_it_off(
     door: Door, answerer: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(bounded, "REQUEST_SECONDS", 1.0)
     async with connected(door) as (reader, writer):
         writer.write(get(f"/0-{len(DATA)}"))
         await until(lambda: answerer.answers)
         writer.write(b"POST /app HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + bytes(300000))
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert await reply(reader) == ("at once", DATA)
 
 
