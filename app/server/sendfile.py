@@ -18,6 +18,7 @@ import os
 import socket
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -79,8 +80,9 @@ class SendfileProtocol(HttpToolsProtocol):
                 scope[SHOWN] = self.shown
             try:
                 await app(scope, receive, sender.send)
-            except (ClientLeft, BodyBrokenOff) as reason:
-                log.debug("connection closed before the body's end: %s", reason)
+            except (ClientLeft, BodyBrokenOff, ClientDisconnect) as reason:
+                # ClientDisconnect is Starlette's, where the client left while its request was being read.
+                log.debug("connection closed before the body's end: %s", str(reason) or "the client left")
                 cycle.disconnected = True
                 self.transport.close()
             except asyncio.CancelledError:  # By uvicorn, when the time to drain is over; this is the task's own end.

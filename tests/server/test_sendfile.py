@@ -9,6 +9,7 @@ import struct
 import pytest
 import uvicorn
 import uvloop
+from starlette.requests import Request
 
 from app.server.sendfile import ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
 
@@ -133,6 +134,25 @@ async def test_a_client_that_leaves_ends_the_answer(file):
         await reader.readexactly(1 << 20)
         writer.close()
         await asyncio.wait_for(ended.wait(), 30)
+
+
+async def test_a_client_that_leaves_within_its_request_is_no_error_of_the_application(caplog):
+    left = asyncio.Event()
+
+    async def app(scope, receive, send):
+        try:
+            await Request(scope, receive).body()
+        finally:
+            left.set()
+
+    async with served(app) as address:
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.wait_for(left.wait(), 30)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_connection_that_broke_in_the_same_turn_of_the_loop_is_written_to_no_more():
