@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from app.content.manifests import FoundManifest
+from app.content.library import Found
 from app.errors import PeerdError
 from app.observability.metrics import Metrics
 from app.observability.request import App, correlation_id
@@ -47,11 +47,12 @@ class Shortcut:
         """One request. Raises ClientLeft, BodyBrokenOff as `send` does."""
         began = time.perf_counter()
         planned = self._planned(scope)
-        if planned is None:
+        found = planned.plan.found if planned is not None else None
+        if planned is None or not isinstance(found, Found):  # A manifest is answered at once, or by its route.
             await self._app(scope, receive, send)
             return
         try:
-            response = await self._answer(planned, scope)
+            response = await self._answer(planned, found, scope)
         except PeerdError as error:
             self._plans.forget(target_of(scope), planned.plan)  # The next request asks again, from the beginning.
             response = self._answer_error(Request({**scope, "app": self._app}), error)
@@ -61,16 +62,13 @@ class Shortcut:
     def _planned(self, scope: Scope) -> Planned | None:
         if scope["type"] != "http" or scope["method"] != "GET" or not offers_zerocopy(scope):
             return None
-        planned = self._plans.find(target_of(scope), scope["headers"])
-        return None if planned is None or planned.plan.kind == "manifest" else planned
+        return self._plans.find(target_of(scope), scope["headers"])
 
-    async def _answer(self, planned: Planned, scope: Scope) -> Response:
+    async def _answer(self, planned: Planned, found: Found, scope: Scope) -> Response:
         plan = planned.plan
-        if isinstance(plan.found, FoundManifest):
-            raise TypeError("a manifest is answered at once, or by its route")
         wanted = RequestedRange(planned.wanted.start, planned.wanted.stop - 1)
         return await answer_with(
-            plan.found,
+            found,
             (wanted,) if planned.is_range else None,
             headers=dict(plan.headers),
             media_type=plan.media_type,

@@ -5,7 +5,8 @@ one is for an `Answerer` to say; every other request takes uvicorn's way. A requ
 it too, and waits there for the answer's end.
 
 Beside what `sendfile` touches of uvicorn: `on_message_begin`, `on_headers_complete`, `on_message_complete`, `send_400_response` and
-`shutdown` of its protocol, its `cycle`, `server_state` and keep-alive seconds, and the lines of its statuses. tests/server/test_at_once.py holds it to that.
+`shutdown` of its protocol, its `cycle`, `pipeline`, `server_state` and keep-alive seconds, and the lines of its statuses.
+tests/server/test_at_once.py holds it to that.
 """
 
 import asyncio
@@ -103,10 +104,10 @@ class AtOnceProtocol(SendfileProtocol):
 
     @property
     def has_answer_begun(self) -> bool:
-        """Whether something of an answer went out, and not all."""
-        return self._sending is not None or (
-            self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        )
+        """Whether something of an answer went out, or may have, and not all."""
+        if self._sending is not None or self.pipeline:  # `cycle` is the last that came; those before it are not done.
+            return True
+        return self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
 
     def on_message_begin(self) -> None:
         """A request's first byte is here."""
@@ -115,7 +116,7 @@ class AtOnceProtocol(SendfileProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's head is here."""
-        answer = self._at_hand() if self._answerer is not None and self.raw is not None else None
+        answer = self._at_hand()
         self._was_answered, self._has_begun = answer is not None, False
         if answer is None:
             super().on_headers_complete()
@@ -162,6 +163,7 @@ class AtOnceProtocol(SendfileProtocol):
         parser = self.parser
         if (
             self._answerer is None
+            or self.raw is None
             or self.is_answering
             or parser.get_method() != b"GET"
             or parser.get_http_version() != "1.1"

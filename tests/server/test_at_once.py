@@ -313,6 +313,12 @@ async def test_what_can_not_be_read_is_not_answered_within_another_answer(door: 
     assert answerer.ends == [[False]]
 
 
+async def test_nor_where_other_requests_wait(door: Door) -> None:
+    async with connected(door) as (reader, writer):
+        writer.write(get("/slow") + get("/app") + b"\0 what is this\r\n\r\n")
+        assert b"400" not in (await reader.read())
+
+
 async def test_a_body_behind_an_answer_does_not_cut_it_off(
     door: Door, answerer: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

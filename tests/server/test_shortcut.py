@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Slice, nameless
+from app.content.library import Found
 from app.content.reader import Reader
 from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
@@ -85,7 +86,9 @@ class Talk:
 
     def _found(self) -> Any:
         content = SimpleNamespace(stat=SimpleNamespace(size=SIZE), key=SimpleNamespace(text="key"))
-        return SimpleNamespace(entry=self.heart.entry, content=content)
+        if self.kind == "manifest":
+            return SimpleNamespace(entry=self.heart.entry)
+        return Found(cast("Any", content), self.heart.entry)
 
     @asynccontextmanager
     async def reading(self, _found: object, _wanted: object) -> AsyncIterator[Any]:

@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import random
 
 import pytest
@@ -11,7 +10,6 @@ from app.content.validator import Validator
 from app.errors import (
     ContentChanged,
     ContentUnknown,
-    PeerdError,
     RangesUnsupported,
     SourceLied,
     SourceUnavailable,
@@ -72,59 +70,6 @@ async def test_a_time_is_no_if_range(source: UpstreamSource) -> None:
     async with upstream(script) as store:
         await fetch(source, content(file(f"{store.url}/x"), SIZE, Validator(None, DAY, SIZE)), 5, 9)
         assert "if-range" not in store.asked[0].headers
-
-
-async def test_connections_are_kept(source: UpstreamSource) -> None:
-    async with upstream(honest) as store:
-        what = content(file(f"{store.url}/x"), SIZE, etag('"e"'))
-        for start in range(5):
-            await fetch(source, what, start, start + 1000)
-        await fetch(source, what, 0, SIZE)
-        assert store.connections == 1
-
-
-async def test_a_kept_connection_that_upstream_has_closed_is_no_failure(source: UpstreamSource) -> None:
-    async def script(asked: Asked, wire: Wire) -> None:
-        if len(store.asked) == 2:
-            wire.close()
-        else:
-            await wire.send(part(DATA, asked, ETag='"e"'))
-
-    async with upstream(script) as store:
-        what = content(file(f"{store.url}/x"), SIZE, etag('"e"'))
-        assert await fetch(source, what, 0, 9) == DATA[:9]
-        assert await fetch(source, what, 9, 20) == DATA[9:20]
-        assert store.connections == 2
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        "404 Not Found\r\nContent-Length: 0\r\nContent-Length: 20000",
-        "404 Not Found\r\nContent-Length: 0\r\nTransfer-Encoding: chunked",
-        "404 Not Found\r\nContent-Length: \xb2",
-        "103 Early Hints\r\nContent-Length: 0",
-    ],
-)
-async def test_a_connection_whose_answer_may_go_on_is_not_kept(source: UpstreamSource, head: str) -> None:
-    """What comes behind would be taken for the answer to the next request."""
-
-    async def script(asked: Asked, wire: Wire) -> None:
-        if len(store.asked) > 1:
-            await wire.send(part(DATA, asked, ETag='"e"'))
-            return
-        await wire.send(f"HTTP/1.1 {head}\r\n\r\n".encode("latin-1"))
-        await asyncio.sleep(0.1)
-        with contextlib.suppress(ConnectionError):
-            await wire.send(response(206, b"evil", Content_Range=f"bytes 0-3/{SIZE}", ETag='"e"'))
-
-    async with upstream(script) as store:
-        what = content(file(f"{store.url}/x"), SIZE, etag('"e"'))
-        with pytest.raises(PeerdError):
-            await fetch(source, what, 0, 4)
-        await asyncio.sleep(0.2)
-        assert await fetch(source, what, 0, 4) == DATA[:4]
-        assert store.connections > 1
 
 
 HONEST_PART = {"Content_Range": f"bytes 5-8/{SIZE}", "ETag": '"e"'}
