@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,9 @@ import pytest
 READY_WITHIN_SECONDS = 60.0
 ENDED_WITHIN_SECONDS = 20.0
 LOG_LINES_SHOWN = 25
+
+_PARENT = ThreadPoolExecutor(1, thread_name_prefix="parent")
+"""Starts all of them: who dies with its parent dies with the thread that started it (prctl(2), PR_SET_PDEATHSIG)."""
 
 RUNNING: list["Program"] = []
 """Those that run now, so that a test that fails can show their logs."""
@@ -38,15 +42,16 @@ class Program:
         }
         with self.log.open("ab") as output:
             # setpriv execs the command, so the pid is the server's own; and none outlives tests that were killed.
-            process = subprocess.Popen(
+            started = _PARENT.submit(
+                subprocess.Popen,
                 ["setpriv", "--pdeathsig", "KILL", "--", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-            )
+            ).result()
         RUNNING.append(self)
-        return process
+        return started
 
     @property
     def pid(self) -> int:
