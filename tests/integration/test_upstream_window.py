@@ -1,6 +1,7 @@
 """How much a node of a cluster asks of upstream at the same time, for a client that reads a file from its beginning to its end."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,8 @@ class Held:
     def __init__(self, data: bytes) -> None:
         self._send = file(data, ETag='"1"')
         self._queue: list[Wire] = []
-        self.allowed = self.asked = self.at_once_max = 0
+        self._allowed = threading.Semaphore(0)
+        self.asked = self.at_once_max = 0
 
     @property
     def waiting(self) -> int:
@@ -54,12 +56,11 @@ class Held:
         self.asked += 1
         self.at_once_max = max(self.at_once_max, self.waiting)
         try:
-            while not (self.allowed and self._queue[0] is wire):
+            while not (self._queue[0] is wire and self._allowed.acquire(blocking=False)):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(0.01):
                         await wire.gone()
                     return
-            self.allowed -= 1
         finally:
             self._queue.remove(wire)
         await self._send(asked, wire)
@@ -67,10 +68,13 @@ class Held:
     def wait_for(self, waiting: int) -> None:
         _until(lambda: self.waiting >= waiting, f"not {waiting} are asked for at once")
 
+    def allow(self, chunks: int) -> None:
+        self._allowed.release(chunks)
+
     def allow_one(self) -> None:
         """One chunk is sent, and one more asked for."""
         asked = self.asked
-        self.allowed += 1
+        self.allow(1)
         _until(lambda: self.asked > asked, "no more is asked for")
 
 
@@ -97,6 +101,6 @@ def test_it_begins_with_few_chunks_and_goes_on_with_one_more_for_each_that_came(
             for _ in range(2 * AT_MOST):
                 held.allow_one()
         finally:
-            held.allowed = CHUNKS
+            held.allow(CHUNKS)
         assert reply.result(PATIENCE_SECONDS).body == data
     assert held.at_once_max <= AWAITED + AT_MOST
