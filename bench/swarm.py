@@ -1,6 +1,7 @@
 """The flash crowd and the rolling start, in simulation: the deciding code of a real node on virtual time.
 
-    python -m bench.swarm                              all lines with goals, 3,000 nodes included (some half an hour)
+    python -m bench.swarm                              all lines with goals (some twenty minutes; 3,000 nodes take most of them)
+    python -m bench.swarm --up-to 1000                 the same without the 3,000
     python -m bench.swarm --lines crowd --nodes 300    one of them, at sizes of your own
     python -m bench.swarm --lines choices              what each choice of the scheme is worth, at 300 nodes
 
@@ -11,16 +12,18 @@ A crowd of all four sizes is drawn, too: how long it takes, and how a chunk spre
 """
 
 import argparse
-import gc
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.swarm.simulation import Choices, Outcome, flash_crowd, rolling
 from app.swarm.simulation.network import CHUNK_SIZE_BYTES, NODE_BYTES_PER_S, UPSTREAM_BYTES_PER_S
 from bench.picture import BLUE, GREY, RED, Axis, Line, Panel, draw
+from bench.side_by_side import processes
 
 SIZES = (100, 300, 1000, 3000)
 SLOWEST_MAX, UPSTREAM_MAX, ZONE_MAX = 1.3, 1.05, 1.2
@@ -50,30 +53,68 @@ def main() -> int:
         "--lines", nargs="+", choices=LINES, default=["crowd", "zones", "rolling", "layers", "few", "registry"]
     )
     parser.add_argument("--nodes", nargs="+", type=int, default=None, help=f"sizes of the crowd; {SIZES} unless said")
+    parser.add_argument("--up-to", type=int, default=max(SIZES), help="the largest of these sizes")
     parser.add_argument("--chunks", type=int, default=512)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    # Garbage of a simulation is little, and looking for it among millions of objects takes a third of the time.
-    gc.set_threshold(200_000, 20, 100)
     print(
         f"{'':44} {'slowest':>7} {'median':>7} {'upstream':>8} {'zone':>6} {'requests':>8} {'hedges':>7} {'CPU s':>6}"
     )
-    met = True
-    for line in arguments.lines:
-        met &= LINES[line](arguments.nodes, arguments.chunks, arguments.seed)
-    return 0 if met else 1
+    with processes() as pool:
+        runs = Runs(pool, arguments.chunks, arguments.seed)
+        met = [LINES[line](runs, arguments.nodes, arguments.up_to) for line in arguments.lines]
+    return 0 if all(met) else 1
 
 
-def crowd(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
-    """All nodes at once, at each size."""
-    outcomes = {}
-    for count in nodes or SIZES:
-        slow, killed = bad(count)
-        outcomes[count] = row(
-            f"{count} nodes at once", flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, on its way."""
+
+    name: str
+    running: "Future[tuple[Outcome, float]]"
+
+    def told(self) -> Outcome:
+        """Print it."""
+        outcome, seconds = self.running.result()
+        print(
+            f"{self.name:44} {outcome.slowest:7.3f} {outcome.median:7.3f} {outcome.upstream_copies:8.3f} "
+            f"{outcome.zone_copies:6.2f} {outcome.requests_per_chunk:8.1f} {outcome.hedges:7d} {seconds:6.0f}"
+            + (f"   in vain {outcome.copies_in_vain:.2f}" if outcome.copies_in_vain else ""),
+            flush=True,
         )
-    if not nodes:
-        (PICTURES / "completion-times.svg").write_text(completion_times(outcomes, chunks))
+        return outcome
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What all rows have in common."""
+
+    pool: Executor
+    chunks: int
+    seed: int
+
+    def begin(self, name: str, scenario: Callable[..., Outcome], nodes: int, **what: Any) -> Row:
+        """A row's simulation, as soon as a processor is free."""
+        return Row(name, self.pool.submit(_timed, scenario, nodes, seed=self.seed, chunks=self.chunks, **what))
+
+
+def _timed(scenario: Callable[..., Outcome], nodes: int, **what: Any) -> tuple[Outcome, float]:
+    began = time.process_time()
+    outcome = scenario(nodes, **what)
+    return outcome, time.process_time() - began
+
+
+def crowd(runs: Runs, nodes: Sequence[int] | None, up_to: int) -> bool:
+    """All nodes at once, at each size."""
+    sizes = nodes or [size for size in SIZES if size <= up_to]
+    # The largest is begun first: the others have time enough meanwhile.
+    rows = {
+        count: runs.begin(f"{count} nodes at once", flash_crowd, count, slow=bad(count)[0], killed=bad(count)[1])
+        for count in sorted(sizes, reverse=True)
+    }
+    outcomes = {count: rows[count].told() for count in sizes}
+    if tuple(outcomes) == SIZES:
+        (PICTURES / "completion-times.svg").write_text(completion_times(outcomes, runs.chunks))
         (PICTURES / "chunk-spread.svg").write_text(chunk_spread(outcomes[SPREAD_OF]))
     return all(one.slowest <= SLOWEST_MAX and one.upstream_copies <= UPSTREAM_MAX for one in outcomes.values())
 
@@ -106,85 +147,80 @@ def chunk_spread(outcome: Outcome) -> str:
     return draw([panel], title="How a chunk spreads", x=Axis("seconds"), y=Axis("nodes"))
 
 
-def zones(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def zones(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """The same in three zones; and where nodes do not know of them."""
     count = nodes[0] if nodes else 300
-    outcome = row(f"{count} nodes in three zones", flash_crowd, count, seed=seed, chunks=chunks, zones=3)
-    row(
-        f"{count} nodes that do not know their zones",
-        flash_crowd,
-        count,
-        seed=seed,
-        chunks=chunks,
-        zones=3,
-        choices=Choices(zones=False),
+    knowing = runs.begin(f"{count} nodes in three zones", flash_crowd, count, zones=3)
+    blind = runs.begin(
+        f"{count} nodes that do not know their zones", flash_crowd, count, zones=3, choices=Choices(zones=False)
     )
+    outcome = knowing.told()
+    blind.told()
     return outcome.zone_copies <= ZONE_MAX and outcome.upstream_copies <= UPSTREAM_MAX
 
 
-def one_after_the_other(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def one_after_the_other(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """Nodes that come one by one, and in tens; upstream sends nothing to those that come later."""
-    met = True
-    for count, at_once in ((nodes[0] if nodes else 40, 1), (nodes[0] if nodes else 120, 10)):
-        outcome = row(f"{count} nodes, {at_once} at a time", rolling, count, seed=seed, at_once=at_once, chunks=chunks)
-        met &= outcome.slowest <= LATER_MAX and outcome.upstream_copies == 1.0
-    return met
+    rows = [
+        runs.begin(f"{count} nodes, {at_once} at a time", rolling, count, at_once=at_once)
+        for count, at_once in ((nodes[0] if nodes else 40, 1), (nodes[0] if nodes else 120, 10))
+    ]
+    outcomes = [one.told() for one in rows]
+    return all(one.slowest <= LATER_MAX and one.upstream_copies == 1.0 for one in outcomes)
 
 
-def few(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def few(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """A tenth of the nodes want it: what comes to the others is in vain."""
     count = nodes[0] if nodes else CHOICES_NODES
-    for name, choices in (("leases", Choices()), ("homes fetch for others", Choices(leases=False))):
-        row(
-            f"{count // 10} of {count} nodes want it, {name}",
-            flash_crowd,
-            count,
-            seed=seed,
-            chunks=chunks,
-            readers=count // 10,
-            choices=choices,
+    rows = [
+        runs.begin(
+            f"{count // 10} of {count} nodes want it, {name}", flash_crowd, count, readers=count // 10, choices=choices
         )
+        for name, choices in (("leases", Choices()), ("homes fetch for others", Choices(leases=False)))
+    ]
+    for one in rows:
+        one.told()
     return True
 
 
-def layers(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def layers(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """The content is an image of eight layers, which clients read three at a time; and where layers have slots by turns."""
-    met = True
+    rows = []
     for count in nodes or (8, 100):
-        outcome = row(f"{count} nodes, eight layers", flash_crowd, count, seed=seed, chunks=chunks, contents=8)
-        row(
-            f"{count} nodes, eight layers, slots by turns",
-            flash_crowd,
-            count,
-            seed=seed,
-            chunks=chunks,
-            contents=8,
-            choices=Choices(eldest=False),
+        name = f"{count} nodes, eight layers"
+        turns = Choices(eldest=False)
+        rows.append(
+            (
+                runs.begin(name, flash_crowd, count, contents=8),
+                runs.begin(f"{name}, slots by turns", flash_crowd, count, contents=8, choices=turns),
+            )
         )
+    met = True
+    for shipped, lost in rows:
+        outcome = shipped.told()
+        lost.told()
         met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
     return met
 
 
-def registry(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def registry(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """A registry that is slower than a node's line: whoever waits does not go there too."""
     count = nodes[0] if nodes else 100
-    outcome = row(
-        f"{count} nodes, a registry of 0.5 Gbit/s",
-        flash_crowd,
-        count,
-        seed=seed,
-        chunks=chunks,
-        upstream_bytes_per_s=62.5e6,
-    )
+    name = f"{count} nodes, a registry of 0.5 Gbit/s"
+    outcome = runs.begin(name, flash_crowd, count, upstream_bytes_per_s=62.5e6).told()
     return outcome.upstream_copies <= UPSTREAM_MAX
 
 
-def choices(nodes: Sequence[int] | None, chunks: int, seed: int) -> bool:
+def choices(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
     """The scheme, and what it is without each of its parts."""
     count = nodes[0] if nodes else CHOICES_NODES
     slow, killed = bad(count)
-    for name, chosen in CHOICES.items():
-        row(name, flash_crowd, count, seed=seed, chunks=chunks, slow=slow, killed=killed, choices=chosen)
+    rows = [
+        runs.begin(name, flash_crowd, count, slow=slow, killed=killed, choices=chosen)
+        for name, chosen in CHOICES.items()
+    ]
+    for one in rows:
+        one.told()
     return True
 
 
@@ -193,20 +229,7 @@ def bad(count: int) -> tuple[int, int]:
     return count // 200, count // 100 - count // 200
 
 
-def row(name: str, scenario: Callable[..., Outcome], nodes: int, **what: Any) -> Outcome:
-    """One line of the table."""
-    began = time.process_time()
-    outcome = scenario(nodes, **what)
-    print(
-        f"{name:44} {outcome.slowest:7.3f} {outcome.median:7.3f} {outcome.upstream_copies:8.3f} {outcome.zone_copies:6.2f} "
-        f"{outcome.requests_per_chunk:8.1f} {outcome.hedges:7d} {time.process_time() - began:6.0f}"
-        + (f"   in vain {outcome.copies_in_vain:.2f}" if outcome.copies_in_vain else ""),
-        flush=True,
-    )
-    return outcome
-
-
-LINES: dict[str, Callable[[Sequence[int] | None, int, int], bool]] = {
+LINES: dict[str, Callable[[Runs, Sequence[int] | None, int], bool]] = {
     "crowd": crowd,
     "zones": zones,
     "rolling": one_after_the_other,
