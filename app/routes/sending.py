@@ -1,7 +1,6 @@
 """Ranges of a content to an HTTP body.
 
-Owns: the answer's head (200, 206, multipart) and the way of its bytes: sendfile where the server offers it, pieces of memory
-where it does not (TLS). Success is answered only with the first bytes in hand.
+Owns: the answer's head (200, 206, multipart). Success is answered only with the first bytes in hand.
 """
 
 import asyncio
@@ -21,8 +20,7 @@ from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
 from app.observability.transfers import Transfer, Transfers
 from app.routes.http_range import RequestedRange, content_range, resolve
-from app.server.sendfile import BodyBrokenOff, ClientLeft
-from app.server.slices import Send, offers_zerocopy, send_slice
+from app.server.sendfile import BodyBrokenOff, ClientLeft, Send, send_slice
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +59,8 @@ class ContentAnswer(Response):
         self._transfers = transfers
         self._life = life
 
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
         """Send it. Raises BodyBrokenOff where the rest can not be had."""
-        zerocopy = offers_zerocopy(scope) and "content-length" in self.headers
         async with self._life:
             try:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -72,10 +69,10 @@ class ContentAnswer(Response):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
                         continue
                     if self._first is not None:
-                        await self._send(self._first, send, zerocopy=zerocopy)
+                        await self._send(self._first, send)
                         self._first = None
                     async for piece in part:
-                        await self._send(piece, send, zerocopy=zerocopy)
+                        await self._send(piece, send)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             except (ClientLeft, BodyBrokenOff):
                 raise
@@ -83,8 +80,8 @@ class ContentAnswer(Response):
                 log.warning("answer %s broken off after %d bytes: %s", self._transfer.id, self._transfer.done, error)
                 raise BodyBrokenOff(str(error)) from error
 
-    async def _send(self, piece: Slice, send: Send, *, zerocopy: bool) -> None:
-        await send_slice(piece, send, zerocopy=zerocopy)
+    async def _send(self, piece: Slice, send: Send) -> None:
+        await send_slice(piece, send)
         self._transfers.sent(self._transfer, piece.kind, piece.count)
 
 

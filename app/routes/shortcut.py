@@ -15,7 +15,6 @@ from app.observability.transfers import Transfers
 from app.routes.http_range import RequestedRange
 from app.routes.plans import Planned, Plans, target_of
 from app.routes.sending import Library, answer_with
-from app.server.slices import offers_zerocopy
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -60,7 +59,7 @@ class Shortcut:
         self._metrics.was_answered(planned.plan.handler, response.status_code, time.perf_counter() - began)
 
     def _planned(self, scope: Scope) -> Planned | None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not offers_zerocopy(scope):
+        if scope["type"] != "http" or scope["method"] != "GET":
             return None
         return self._plans.find(target_of(scope), scope["headers"])
 

@@ -1,7 +1,7 @@
-"""Bytes from an open file to a socket without copying them.
+"""Bytes from an open file to a client, without copying them where they need not be encrypted.
 
 uvicorn's httptools protocol, with the ASGI message `http.response.zerocopysend` (ASGI specification, Extensions, Zero Copy
-Send) turned into sendfile(2).
+Send) turned into sendfile(2), and over TLS into pieces of memory.
 
 Owns: the raw socket beside uvicorn's transport. Both write to one connection, so the order is kept by hand: the head is held
 back until the first piece of body is known and goes out through the socket that the body takes, and the transport's own
@@ -9,19 +9,22 @@ buffer is empty before the raw socket writes.
 
 uvicorn is pinned (pyproject.toml), because this touches what it does not promise: `HttpToolsProtocol._start_asgi_task`, and
 the cycle's `transport`, `chunked_encoding`, `expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds
-it to that. Over TLS the message is not offered; who answers sends pieces instead.
+it to that.
 """
 
 import asyncio
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.content.descriptor import Slice
+from app.server.pieces import read_piece
 from app.server.strangers import names_shown
 
 log = logging.getLogger(__name__)
@@ -31,11 +34,13 @@ ZEROCOPY = "http.response.zerocopysend"
 SHOWN = "peerd.shown"
 """Under which a request's scope has the DNS names of the certificate that the other end has shown; over TLS only."""
 
-PIECE_BYTES = 4 << 20
-"""After so much the loop gets a turn, however fast the client reads."""
+PIECE_BYTES, ENCRYPTED_BYTES = 4 << 20, 1 << 20
+"""After so much the loop gets a turn, however fast the client reads; and after so much over TLS, which takes as long."""
 
 STALLED_SECONDS = 60.0
-"""A client that takes no byte for so long is cut off."""
+"""A client that takes nothing for so long is cut off; what it takes is seen in steps, as buffers become free."""
+
+_SHORTER = "the cache's file is shorter than what was to be sent"
 
 
 # Neither is a PeerdError: those are answered with a document, and where one of these is raised an answer has begun.
@@ -45,6 +50,15 @@ class ClientLeft(Exception):
 
 class BodyBrokenOff(Exception):
     """The rest of a body that was begun can not be had: the connection is closed in order, before its end."""
+
+
+Send = Callable[[Any], Awaitable[None]]
+"""An application's way to answer (ASGI specification)."""
+
+
+async def send_slice(part: Slice, send: Send) -> None:
+    """Send one slice as a piece of the body that was begun. Raises ClientLeft, BodyBrokenOff."""
+    await send({"type": ZEROCOPY, "file": part.file.fileno(), "offset": part.offset, "count": part.count})
 
 
 class SendfileProtocol(HttpToolsProtocol):
@@ -74,8 +88,7 @@ class SendfileProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         async def with_sendfile(scope: Any, receive: Any, send: Any) -> None:
             sender = _Sender(self, cycle, send)
-            if self.raw is not None:
-                scope.setdefault("extensions", {})[ZEROCOPY] = {}
+            scope.setdefault("extensions", {})[ZEROCOPY] = {}
             if self.shown is not None:
                 scope[SHOWN] = self.shown
             try:
@@ -106,13 +119,22 @@ class SendfileProtocol(HttpToolsProtocol):
         self._writable = self.loop.create_future()
         self.loop.add_writer(self.raw.fileno(), self._wake)
         try:
+            await self._before_it_stalls(self._writable)
+        finally:
+            self._wake()
+
+    async def taken(self) -> None:
+        """Return when the transport takes more. Raises ClientLeft."""
+        if self.flow.write_paused:
+            await self._before_it_stalls(self.flow.drain())
+
+    async def _before_it_stalls(self, moves: Awaitable[None]) -> None:
+        try:
             async with asyncio.timeout(STALLED_SECONDS):
-                await self._writable
+                await moves
         except TimeoutError:
             self.transport.abort()
             raise ClientLeft(f"the client took no byte for {STALLED_SECONDS:.0f} s") from None
-        finally:
-            self._wake()
 
     def _wake(self) -> None:
         if self._writable is not None:
@@ -123,10 +145,10 @@ class SendfileProtocol(HttpToolsProtocol):
             self._writable = None
 
     async def drained(self) -> None:
-        """Return when the transport's own buffer is empty."""
+        """Return when the transport's own buffer is empty. Raises ClientLeft."""
         if self.transport.get_write_buffer_size():
             self.transport.set_write_buffer_limits(0)
-            await self.flow.drain()
+            await self._before_it_stalls(self.flow.drain())
             self.transport.set_write_buffer_limits(HIGH_WATER_LIMIT)
 
 
@@ -148,12 +170,13 @@ class _Sender:
         self._cycle = cycle
         self._send = send
         self._head = b""
+        self._since_turn = 0
 
     async def send(self, message: Any) -> None:
         self._see_that_it_is_open()
         if message["type"] == ZEROCOPY:
             await self._send_file(message["file"], message["offset"], message["count"])
-        elif message["type"] == "http.response.start" and self._protocol.raw is not None:
+        elif message["type"] == "http.response.start":
             head = _Head()
             transport, self._cycle.transport = self._cycle.transport, head  # type: ignore[assignment]
             try:
@@ -174,22 +197,59 @@ class _Sender:
             raise ClientLeft("the connection is closed")
 
     async def _send_file(self, fd: int, offset: int, count: int) -> None:
-        cycle, protocol = self._cycle, self._protocol
-        if cycle.chunked_encoding or count > cycle.expected_content_length:
-            raise RuntimeError("zerocopysend needs a Content-Length, and no more bytes than that")
-        await protocol.drained()
-        head, self._head = self._head, b""
-        while head:
-            head = head[await self._write(lambda raw, data=head: raw.send(data, socket.MSG_MORE)) :]
-        cycle.expected_content_length -= count
+        cycle = self._cycle
+        if not count:
+            return
+        if (
+            cycle.scope["method"] == "HEAD"
+        ):  # As uvicorn does with bytes: none is sent, and the length stands for what would be.
+            cycle.expected_content_length = 0
+            return
+        before, self._head = self._head, b""
+        after = b""
+        if cycle.chunked_encoding:
+            before, after = before + b"%x\r\n" % count, b"\r\n"
+        elif count > cycle.expected_content_length:
+            raise RuntimeError("Response content longer than Content-Length")
+        else:
+            cycle.expected_content_length -= count
+        if self._protocol.scheme == "https":
+            await self._send_pieces(before, fd, offset, count)
+        else:
+            await self._send_uncopied(before, fd, offset, count)
+        if after:
+            cycle.transport.write(after)
+
+    async def _send_uncopied(self, before: bytes, fd: int, offset: int, count: int) -> None:
+        await self._protocol.drained()
+        while before:
+            before = before[await self._write(lambda raw, data=before: raw.send(data, socket.MSG_MORE)) :]
         while count:
             piece = min(count, PIECE_BYTES)
             sent = await self._write(lambda raw, at=offset, size=piece: os.sendfile(raw.fileno(), fd, at, size))
             if not sent:
-                raise BodyBrokenOff("the cache's file is shorter than what was to be sent")
+                raise BodyBrokenOff(_SHORTER)
             offset, count = offset + sent, count - sent
-            if count and sent == piece:
-                await asyncio.sleep(0)
+            await self._let_others(sent, PIECE_BYTES)
+
+    async def _send_pieces(self, before: bytes, fd: int, offset: int, count: int) -> None:
+        while count:
+            data = await read_piece(fd, count, offset)
+            if not data:
+                raise BodyBrokenOff(_SHORTER)
+            self._see_that_it_is_open()
+            self._cycle.transport.writelines([before, data])
+            before = b""
+            offset, count = offset + len(data), count - len(data)
+            await self._protocol.taken()
+            await self._let_others(len(data), ENCRYPTED_BYTES)
+
+    async def _let_others(self, sent: int, bytes_max: int) -> None:
+        """After so many bytes at most the loop gets a turn, over however many messages they are spread."""
+        self._since_turn += sent
+        if self._since_turn >= bytes_max:
+            self._since_turn = 0
+            await asyncio.sleep(0)
 
     async def _write(self, write: Any) -> int:
         while True:

@@ -26,8 +26,7 @@ from app.content.resolver import Resolver
 from app.content.source import Content, SourceKind, Stat
 from app.content.threads import Threads
 from app.observability.metrics import Metrics
-from app.server.sendfile import BodyBrokenOff
-from app.server.slices import offers_zerocopy, send_slice
+from app.server.sendfile import BodyBrokenOff, send_slice
 from app.swarm import protocol
 from app.swarm.admission import SENDING_AT_ONCE, Admission
 from app.swarm.asking import COMING_SECONDS
@@ -36,8 +35,11 @@ from app.swarm.leases import Leases, Leave, Taken
 
 log = logging.getLogger(__name__)
 
-TAKE_SECONDS = 5.0
-"""A member that takes no byte for so long is cut off: it may be gone, and others wait for its place."""
+TAKE_SECONDS, TAKE_BYTES = 5.0, 1 << 20
+"""A member that does not take so many bytes within so long is cut off: it may be gone, and others wait for its place.
+
+What it takes is seen in steps, as buffers become free: one that takes twice as many is safe.
+"""
 
 
 class Store(Protocol):
@@ -220,23 +222,20 @@ class PeerDoor:
             headers[protocol.ALTERNATES_HEADER] = ",".join(alternates)
         return Response(status_code=status, headers=headers)
 
-    async def send(self, answer: "_ChunkAnswer", scope: Any, send: Any) -> None:
+    async def send(self, answer: "_ChunkAnswer", send: Any) -> None:
         """Send a chunk that was admitted, when its turn has come."""
         entry, chunks, part = answer.entry, answer.chunks, answer.part
-
         try:
             async with self._sending, asyncio.timeout(TAKE_SECONDS) as limit:
-
-                async def send_in_time(message: Any) -> None:
-                    await send(message)
-                    limit.reschedule(asyncio.get_running_loop().time() + TAKE_SECONDS)
-
                 with entry.pinned(chunks.start, chunks.stop):
                     await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
-                    await send_slice(part, send_in_time, zerocopy=offers_zerocopy(scope))
+                    for offset in range(0, part.count, TAKE_BYTES):
+                        count = min(TAKE_BYTES, part.count - offset)
+                        await send_slice(Slice(part.file, part.offset + offset, count, part.kind), send)
+                        limit.reschedule(asyncio.get_running_loop().time() + TAKE_SECONDS)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError as error:
-            raise BodyBrokenOff(f"{answer.asker} takes no byte of chunk {chunks.start} of {entry.meta.key}") from error
+            raise BodyBrokenOff(f"{answer.asker} takes chunk {chunks.start} of {entry.meta.key} too slowly") from error
         finally:
             self._admission.ended()
         self._admission.gave(protocol.common_name(entry.meta.key.text), chunks.start, answer.asker)
@@ -258,8 +257,8 @@ class _ChunkAnswer(Response):
         self.part = part
         self.asker = asker
 
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        await self._door.send(self, scope, send)
+    async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
+        await self._door.send(self, send)
 
 
 def _has(entry: Entry, span: ByteRange) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import socket
 import struct
@@ -11,34 +12,56 @@ import uvicorn
 import uvloop
 from starlette.requests import Request
 
+from app.cli.authority import new_authority
+from app.server import pieces, sendfile
+from app.server.certificates import Certificates
 from app.server.sendfile import ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
+from tests.support.certificates import written
 
 
-@contextlib.asynccontextmanager
-async def served(app):
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=SendfileProtocol, loop="none", lifespan="off", log_config=None, timeout_keep_alive=5
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve([listener]))
-        while not server.started:
-            await asyncio.sleep(0.01)
-        try:
-            yield listener.getsockname()
-        finally:
-            server.should_exit = True
+class Serve:
+    """Opens doors, and converses with them, all plain or all over mutual TLS."""
+
+    def __init__(self, authority=None, folder=None):
+        self.own = self.client = None
+        if authority is not None:
+            self.own = Certificates(written(folder / "own", authority, "node-a")).door
+            self.client = Certificates(written(folder / "client", authority, "node-b")).client()
+            self.client.check_hostname = False
+
+    @contextlib.asynccontextmanager
+    async def __call__(self, app):
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            app, http=SendfileProtocol, loop="none", lifespan="off", log_config=None, timeout_keep_alive=5
+        )
+        config.load()
+        config.ssl = self.own
+        server = uvicorn.Server(config)
+        server.install_signal_handlers = lambda: None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.serve([listener]))
+            while not server.started:
+                await asyncio.sleep(0.01)
+            try:
+                yield listener.getsockname()
+            finally:
+                server.should_exit = True
+
+    async def connect(self, address):
+        return await asyncio.open_connection(*address, ssl=self.client, server_hostname="" if self.client else None)
+
+    async def conversation(self, address, request: bytes) -> bytes:
+        reader, writer = await self.connect(address)
+        writer.write(request)
+        data = await asyncio.wait_for(reader.read(-1), 30)
+        writer.close()
+        return data
 
 
-async def conversation(address, request: bytes, responses: int = 1) -> bytes:
-    reader, writer = await asyncio.open_connection(*address)
-    writer.write(request)
-    data = await asyncio.wait_for(reader.read(-1), 30)
-    writer.close()
-    await writer.wait_closed()
-    return data
+@pytest.fixture(params=["plain", "tls"])
+def served(request, tmp_path):
+    return Serve(*(() if request.param == "plain" else (new_authority(days=10, now=dt.datetime.now(dt.UTC)), tmp_path)))
 
 
 @pytest.fixture
@@ -66,26 +89,100 @@ def app_sending(pieces, length):
     return app
 
 
-async def test_a_whole_file_larger_than_every_buffer(file):
+async def test_a_whole_file_larger_than_every_buffer(served, file):
     fd, data = file
     async with served(app_sending([(fd, 0, len(data))], len(data))) as address:
-        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200")
     assert body == data
 
 
-async def test_pieces_of_files_and_of_memory_in_any_order_keep_their_order(file):
+async def test_pieces_of_files_and_of_memory_in_any_order_keep_their_order(served, file):
     fd, data = file
     big = os.urandom(3 << 20)
     pieces = [b"--part\r\n", (fd, 100, 5000), big, (fd, 0, 1 << 20), b"", (fd, 7 << 20, 2 << 20), b"--end"]
     want = b"".join(p if isinstance(p, bytes) else data[p[1] : p[1] + p[2]] for p in pieces)
     async with served(app_sending(pieces, len(want))) as address:
-        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert answer.partition(b"\r\n\r\n")[2] == want
 
 
-async def test_two_requests_on_one_connection(file):
+async def test_a_body_without_a_length_goes_in_chunks(served, file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        for offset, count in (0, 5000), (5000, 0), (5000, len(data) - 5000):
+            await send({"type": ZEROCOPY, "file": fd, "offset": offset, "count": count})
+            await send({"type": "http.response.body", "body": b"|", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(app) as address:
+        answer = await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head.lower()
+    body = []
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        body.append(rest[: int(size, 16)])
+        assert rest[int(size, 16) :].startswith(b"\r\n")
+        rest = rest[int(size, 16) + 2 :]
+    assert b"".join(body) == data[:5000] + b"||" + data[5000:] + b"|"
+
+
+async def test_head_is_answered_without_a_body(served, file):
+    fd, _ = file
+    async with served(app_sending([(fd, 0, 1 << 20)], 1 << 20)) as address:
+        answer = await served.conversation(address, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"content-length: 1048576" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_what_is_on_disk_only_is_read_too(file, tmp_path):
+    fd, data = file
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    offset, got = 0, []
+    while piece := await pieces.read_piece(fd, len(data) - offset, offset):
+        got.append(bytes(piece))
+        offset += len(piece)
+    assert b"".join(got) == data
+
+
+async def test_a_file_that_is_shorter_than_was_said_ends_the_connection(served, file):
+    fd, data = file
+    async with served(app_sending([(fd, 1 << 20, len(data))], len(data))) as address:
+        answer = await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.partition(b"\r\n\r\n")[2] == data[1 << 20 :]
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(served, file, monkeypatch):
+    fd, data = file
+    monkeypatch.setattr(sendfile, "STALLED_SECONDS", 0.5)
+    ended: list[type[BaseException]] = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (1 << 40))]})
+        try:
+            while True:
+                await send({"type": ZEROCOPY, "file": fd, "offset": 0, "count": len(data)})
+        except Exception as error:
+            ended.append(type(error))
+            raise
+
+    async with served(app) as address, asyncio.timeout(30):
+        reader, writer = await served.connect(address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1000)
+        reader._transport.pause_reading()
+        while not ended:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+    assert ended == [ClientLeft]
+
+
+async def test_two_requests_on_one_connection(served, file):
     fd, data = file
 
     async def app(scope, receive, send):
@@ -95,13 +192,13 @@ async def test_two_requests_on_one_connection(file):
 
     async with served(app) as address:
         pipelined = b"GET /5 HTTP/1.1\r\nHost: x\r\n\r\nGET /77 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        answer = await conversation(address, pipelined)
+        answer = await served.conversation(address, pipelined)
     first, second = answer.split(b"HTTP/1.1 200 OK")[1:]
     assert first.endswith(data[5:1005])
     assert second.endswith(data[77:1077])
 
 
-async def test_a_body_that_is_broken_off_ends_with_an_orderly_close(file):
+async def test_a_body_that_is_broken_off_ends_with_an_orderly_close(served, file):
     fd, data = file
 
     async def app(scope, receive, send):
@@ -110,11 +207,11 @@ async def test_a_body_that_is_broken_off_ends_with_an_orderly_close(file):
         raise BodyBrokenOff("no source has the rest")
 
     async with served(app) as address:
-        answer = await conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # a reset would raise here
+        answer = await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # a reset would raise here
     assert answer.partition(b"\r\n\r\n")[2] == data[: 1 << 20]
 
 
-async def test_a_client_that_leaves_ends_the_answer(file):
+async def test_a_client_that_leaves_ends_the_answer(served, file):
     fd, data = file
     ended = asyncio.Event()
 
@@ -129,14 +226,14 @@ async def test_a_client_that_leaves_ends_the_answer(file):
             ended.set()
 
     async with served(app) as address:
-        reader, writer = await asyncio.open_connection(*address)
+        reader, writer = await served.connect(address)
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readexactly(1 << 20)
         writer.close()
         await asyncio.wait_for(ended.wait(), 30)
 
 
-async def test_a_client_that_leaves_within_its_request_is_no_error_of_the_application(caplog):
+async def test_a_client_that_leaves_within_its_request_is_no_error_of_the_application(served, caplog):
     left = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -146,7 +243,7 @@ async def test_a_client_that_leaves_within_its_request_is_no_error_of_the_applic
             left.set()
 
     async with served(app) as address:
-        _, writer = await asyncio.open_connection(*address)
+        _, writer = await served.connect(address)
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
         await writer.drain()
         await asyncio.sleep(0.1)
@@ -171,7 +268,7 @@ def test_a_connection_that_broke_in_the_same_turn_of_the_loop_is_written_to_no_m
                 ends.append(type(error))
                 raise
 
-        async with served(app) as address, asyncio.timeout(20):
+        async with Serve()(app) as address, asyncio.timeout(20):
             client = socket.create_connection(address)
             client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             while not ends:

@@ -103,9 +103,7 @@ class Talk:
             raise self.problem
         yield Slice(self.heart.file, wanted.start, len(wanted), SourceKind.PEER)
 
-    async def ask(
-        self, *headers: tuple[str, str], method: str = "GET", target: bytes = b"/blobs/x", tls: bool = False
-    ) -> list[Any]:
+    async def ask(self, *headers: tuple[str, str], method: str = "GET", target: bytes = b"/blobs/x") -> list[Any]:
         """The messages of the answer of the short way; none where the application was asked."""
         sent: list[Any] = []
 
@@ -119,7 +117,6 @@ class Talk:
             "raw_path": target,
             "query_string": b"",
             "headers": raw(headers),
-            "extensions": {} if tls else {ZEROCOPY: {}},
             "peerd.correlation_id": "1",
         }
         await self.shortcut(scope, cast("Any", None), send)
@@ -224,7 +221,7 @@ async def test_a_query_is_part_of_the_target() -> None:
     assert talk.ask_at_once(target=b"/blobs/x?a") is None
 
 
-@pytest.mark.parametrize("more", [{"method": "HEAD"}, {"method": "POST"}, {"target": b"/blobs/y"}, {"tls": True}])
+@pytest.mark.parametrize("more", [{"method": "HEAD"}, {"method": "POST"}, {"target": b"/blobs/y"}])
 async def test_other_methods_targets_and_doors_go_the_whole_way(more: dict[str, Any]) -> None:
     talk = Talk()
     await talk.ask()
