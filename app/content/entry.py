@@ -38,6 +38,16 @@ log = logging.getLogger(__name__)
 _AS_BIT = bytes(ord("1" if state == PRESENT else "0") for state in range(256))
 
 
+class _Data(Descriptor):
+    """The data file of a content, and the file of its records once one was written: what is being filled has many to write."""
+
+    __slots__ = ("records",)
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self.records: Descriptor | None = None
+
+
 class Entry:
     """The chunks of one content.
 
@@ -142,8 +152,7 @@ class Entry:
         held = self._file() if self._file is not None else None
         if held is None:
             if self.folder is not None:
-                fd = os.open(f"{self.folder}/data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                held = Descriptor(fd)
+                held = _Data(os.open(f"{self.folder}/data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
             elif self._scratch_in is not None:
                 held = nameless(self._scratch_in)
             else:
@@ -224,13 +233,22 @@ class Entry:
         if self.folder is None:
             return
         try:
-            fd = os.open(f"{self.folder}/chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                os.pwrite(fd, record(state, checksum), index * RECORD_SIZE)
-            finally:
-                os.close(fd)
+            records = self._records()  # Held: it is closed with the last reference to it.
+            os.pwrite(records.fileno(), record(state, checksum), index * RECORD_SIZE)
         except OSError as error:
             log.warning("what is known of chunk %d of %s does not outlive a restart: %s", index, self.meta.key, error)
+
+    def _records(self) -> Descriptor:
+        """The file of records, to be held while it is written to; it stays open as long as the data file is. Raises OSError."""
+        data = self._file() if self._file is not None else None
+        if not isinstance(data, _Data):
+            return self._open_records()
+        if data.records is None:
+            data.records = self._open_records()
+        return data.records
+
+    def _open_records(self) -> Descriptor:
+        return Descriptor(os.open(f"{self.folder}/chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
     def came_from(self, index: int, kind: SourceKind) -> None:
         """Where chunk `index` came from, for whoever reads it first."""

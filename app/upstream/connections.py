@@ -64,15 +64,12 @@ class IdleConnections:
         self._closed = False
 
     def take(self, origin: Origin, proxy: Proxy | None) -> HTTPConnection | None:
-        """A connection to `origin` by way of `proxy` that was open a moment ago."""
+        """A connection to `origin` by way of `proxy` that was open when it was put here."""
         with self._lock:
             self._drop_old()
             for index in range(len(self._idle) - 1, -1, -1):
                 if (self._idle[index].origin, self._idle[index].proxy) == (origin, proxy):
-                    connection = self._idle.pop(index).connection
-                    if connection.is_connected:
-                        return connection
-                    connection.close()
+                    return self._idle.pop(index).connection
         return None
 
     def put(self, origin: Origin, proxy: Proxy | None, connection: HTTPConnection) -> None:
@@ -129,7 +126,7 @@ class ByteConnections:
         if kept is not None:
             # Upstream may have closed it while we picked it up; a GET may be sent again (RFC 9110, section 9.2.2).
             with contextlib.suppress(_Stale):
-                return await self._in_thread(hop, headers, receive, proxy, lambda: kept)
+                return await self._in_thread(hop, headers, receive, proxy, lambda: _still_open(kept))
         if proxy is not None:
             addresses = [proxy.origin.host]
         else:
@@ -243,6 +240,17 @@ class _Exchange:
                 connection.close()
                 return
         self._idle.put(self._hop.url.origin, self._proxy, connection)
+
+
+def _still_open(kept: HTTPConnection) -> HTTPConnection:
+    """Raise _Stale where upstream has closed it, or said something that nobody asked for: a 408 would be taken for an answer.
+
+    Asked in the thread: a system call there keeps nobody waiting.
+    """
+    if not kept.is_connected:
+        kept.close()
+        raise _Stale("closed between two exchanges")
+    return kept
 
 
 def _drain(answer: Answer, response: HTTPResponse) -> bool:

@@ -56,14 +56,6 @@ def test_the_oldest_of_all_makes_room(idle: IdleConnections) -> None:
     assert repr(idle) == "<IdleConnections 3 of 3>"
 
 
-def test_one_that_upstream_has_closed_is_not_given_out(idle: IdleConnections) -> None:
-    closed, alive = Connection(), Connection()
-    idle.put(A, None, alive)
-    idle.put(A, None, closed)
-    closed.close()
-    assert idle.take(A, None) is alive
-
-
 def test_one_that_was_idle_for_long_is_closed(idle: IdleConnections, time: VirtualTime) -> None:
     connection = Connection()
     idle.put(A, None, connection)

@@ -42,6 +42,26 @@ async def test_a_kept_connection_that_upstream_has_closed_is_no_failure(source: 
         assert store.connections == 2
 
 
+@pytest.mark.parametrize("closes", [True, False])
+async def test_what_upstream_says_between_two_exchanges_is_no_answer(source: UpstreamSource, closes: bool) -> None:
+    """As a server that is tired of waiting for a request and says 408 (RFC 9110, section 15.5.9)."""
+
+    async def script(asked: Asked, wire: Wire) -> None:
+        await wire.send(part(DATA, asked, ETag='"e"'))
+        if len(store.asked) == 1:
+            await asyncio.sleep(0.1)
+            await wire.send(response(408, connection="close"))
+            if closes:
+                wire.close()
+
+    async with upstream(script) as store:
+        what = content(file(f"{store.url}/x"), SIZE, etag('"e"'))
+        assert await fetch(source, what, 0, 9) == DATA[:9]
+        await asyncio.sleep(0.3)
+        assert await fetch(source, what, 9, 20) == DATA[9:20]
+        assert store.connections == 2
+
+
 @pytest.mark.parametrize(
     "head",
     [
