@@ -1,7 +1,6 @@
 """Connections to other members, kept between requests: HTTP/1.1, over mutual TLS where there are certificates. Blocking, for threads.
 
-Owns: which connections are kept and for how long. On http.client itself: what libraries put around it takes as long for a small request
-as the request does, and copies each byte of a body once more.
+Owns: which connections are kept and for how long.
 """
 
 import contextlib
@@ -11,10 +10,10 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import cast
+from http.client import HTTPException
 
 from app.errors import SourceUnavailable
+from app.http1 import Response, ask
 from app.server.certificates import Certificates
 from peerd_gossip import Member
 
@@ -25,45 +24,48 @@ MadeWith = tuple[str, int]
 """Where the member lives, and which of this node's certificates are shown."""
 
 
-class MemberConnection(HTTPConnection):
-    """One connection. A certificate must be that of the member that is meant, wherever it lives."""
+class MemberConnection:
+    """One connection, made when it is first asked for. A certificate must be that of the member that is meant, wherever it lives."""
 
     def __init__(self, member: Member, made_with: MadeWith, tls: ssl.SSLContext | None) -> None:
-        host, _, port = member.peer_addr.rpartition(":")
-        super().__init__(host.strip("[]"), int(port))
         self.member = member.name
+        self.address = member.peer_addr
         self.made_with = made_with
-        self.wire: socket.socket | None = None
-        """What bytes come over; `sock` is let go of as soon as an answer says that it is the last one."""
-
         self._tls = tls
+        self._wire: socket.socket | None = None
 
-    def connect(self) -> None:
-        """Raises OSError."""
-        plain = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
-        try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            tls = self._tls
-            self.wire = self.sock = (
-                plain if tls is None else tls.wrap_socket(plain, server_hostname=f"{self.member}.peerd")
-            )
-        except BaseException:
-            plain.close()
-            raise
+    def connected(self) -> socket.socket:
+        """What bytes come over. Raises OSError."""
+        if self._wire is None:
+            host, _, port = self.address.rpartition(":")
+            plain = socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS)
+            try:
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                tls = self._tls
+                self._wire = plain if tls is None else tls.wrap_socket(plain, server_hostname=f"{self.member}.peerd")
+            except BaseException:
+                plain.close()
+                raise
+        return self._wire
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last answer: neither its end nor anything that nobody asked for."""
         looking = select.poll()
-        looking.register(self.sock, select.POLLIN)
+        looking.register(self.connected(), select.POLLIN)
         return not looking.poll(0)
 
     def hang_up(self) -> None:
         """Wake the thread that reads from it, with an end. From any thread."""
-        if self.wire is not None:
+        if self._wire is not None:
             # Not SSLSocket's own: it forgets the TLS state first, and the thread would read ciphertext as if it were the body.
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.wire, socket.SHUT_RDWR)
+                socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._wire is not None:
+            self._wire.close()
 
 
 class Connections:
@@ -96,7 +98,7 @@ class Connections:
         body: bytes | None,
         headers: Mapping[str, str],
         silence_seconds: float,
-    ) -> Iterator[tuple[HTTPResponse, socket.socket]]:
+    ) -> Iterator[tuple[Response, socket.socket]]:
         """A member's answer, and what its body comes from. The connection is kept where the body was read to its end.
 
         Raises SourceUnavailable where the member can not be reached, or says nothing for so long; what is raised within the block
@@ -105,12 +107,9 @@ class Connections:
         connection = self._take(member)
         try:
             with self._used(connection):
-                if connection.wire is None:
-                    connection.connect()
-                wire = cast("socket.socket", connection.wire)
+                wire = connection.connected()
                 wire.settimeout(silence_seconds)
-                connection.request(method, path, body, dict(headers))
-                with connection.getresponse() as response:
+                with ask(wire, method, path, {"Host": connection.address, **headers}, body) as response:
                     yield response, wire
                     # What is left unread would be taken for the next answer.
                     is_over = response.isclosed() and not response.will_close

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPResponse
 from typing import Protocol
 
 from app.content.byte_range import ByteRange
 from app.content.key import ContentKey
 from app.content.source import Sink
 from app.errors import SourceLied, SourceUnavailable
+from app.http1 import Response
 from app.server.certificates import Certificates
 from app.swarm import protocol
 from app.swarm.asking import Answer
@@ -148,7 +148,7 @@ class PeerClient:
             self._receive(response, sock, len(chunk), span.start - chunk.start, sink)
             return _told(response)
 
-    def _receive(self, response: HTTPResponse, sock: socket.socket, size: int, skip: int, sink: ChunkSink) -> None:
+    def _receive(self, response: Response, sock: socket.socket, size: int, skip: int, sink: ChunkSink) -> None:
         """A body of `size` bytes into the sink, all but its first `skip`. Raises SourceUnavailable where it ends before."""
         buffer = self._buffer()
         position, pieces = 0, _Pieces(response, sock, size)
@@ -178,7 +178,7 @@ class PeerClient:
         *,
         body: bytes | None = None,
         silence_seconds: float,
-    ) -> Iterator[tuple[HTTPResponse, socket.socket]]:
+    ) -> Iterator[tuple[Response, socket.socket]]:
         """An answer of success, to be read to its end, and what it comes from; with a body the request is a POST.
 
         Raises Declined for another that the protocol knows, SourceLied for one that it does not, SourceUnavailable.
@@ -215,7 +215,7 @@ class _Pieces:
     socket is readable when a piece is there (SO_RCVLOWAT, socket(7)); never only when more is there than is still to come.
     """
 
-    def __init__(self, response: HTTPResponse, sock: socket.socket, size: int) -> None:
+    def __init__(self, response: Response, sock: socket.socket, size: int) -> None:
         self._response = response
         self._socket = sock
         self._left = size
@@ -236,7 +236,7 @@ class _Pieces:
             piece = piece[got:]
 
 
-def _told(response: HTTPResponse) -> Told:
+def _told(response: Response) -> Told:
     """What the member says of itself; a header that can not be read is as good as none."""
     try:
         chunks = read_bits(response.headers.get(protocol.CHUNKS_HEADER, ""))
@@ -252,7 +252,7 @@ def _count(header: str | None) -> int | None:
     return int(header) if header is not None and header.isdecimal() and len(header) < 20 else None
 
 
-def _document(response: HTTPResponse, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:
+def _document(response: Response, path: str, size_max: int = protocol.DOCUMENT_SIZE_MAX) -> bytes:
     document = response.read(size_max + 1)
     if len(document) > size_max:
         raise SourceLied(f"sent more than {size_max} bytes at {path}")

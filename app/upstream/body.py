@@ -8,12 +8,12 @@ the wrong place is a corrupt disk in somebody's container.
 import re
 import threading
 from collections.abc import Mapping
-from http.client import HTTPResponse
 
 from app.content.byte_range import ByteRange
 from app.content.source import Sink, Stat
 from app.content.validator import Validator
 from app.errors import ContentChanged, PeerdError, RangesUnsupported, SourceLied, SourceUnavailable
+from app.http1 import Response
 from app.upstream.exchange import Answer, failure
 from app.upstream.pinned import CONNECTION_ERRORS, reason
 
@@ -108,7 +108,7 @@ def check_whole(answer: Answer, stat: Stat, *, immutable: bool) -> None:
         raise SourceLied(f"upstream says {length} bytes in all where it said {stat.size} before")
 
 
-def pour(response: HTTPResponse, sink: Sink, size: int | None, *, from_whole: bool = False) -> bool:
+def pour(response: Response, sink: Sink, size: int | None, *, from_whole: bool = False) -> bool:
     """Put a body into `sink`, in a thread; returns whether it was read to its end, so that the connection can be kept.
 
     Args:

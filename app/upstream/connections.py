@@ -2,8 +2,7 @@
 
 Owns: which connections are kept and for how long, and how a transfer that nobody wants any more is called off at once.
 urllib3's connections do TLS and tunnels; its pools are not used, since they mend the request target (`%2b` becomes `%2B`) and
-look names up by themselves, nor its responses, which put each piece of a body into new memory. So requests and answers are
-http.client's own, below it, which fill a buffer.
+look names up by themselves, nor its responses, which put each piece of a body into new memory (`app.http1`).
 """
 
 import asyncio
@@ -14,15 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from http.client import HTTPConnection as PlainConnection
-from http.client import HTTPResponse
 
-from urllib3 import HTTPHeaderDict
 from urllib3.connection import HTTPConnection
 from urllib3.util.ssltransport import SSLTransport
 
 from app.content.source import Abandoned
 from app.errors import UpstreamUnavailable
+from app.http1 import Response, ask
 from app.upstream.exchange import Answer, Hop
 from app.upstream.guard import Guard
 from app.upstream.pinned import CONNECTION_ERRORS, Dialler, proxy_headers, reason, request_target
@@ -34,7 +31,7 @@ _DRAIN_BYTES_MAX = 64 * 1024
 # nginx keeps idle connections 75 s, most load balancers 60 s: ours end first, so that a request seldom meets a closing one.
 _IDLE_SECONDS_MAX = 50.0
 
-Receive = Callable[[Answer, HTTPResponse], bool]
+Receive = Callable[[Answer, Response], bool]
 """Takes an answer's body, in the thread; returns whether it was read to its end. Its errors pass through."""
 
 
@@ -172,7 +169,7 @@ class _Exchange:
         idle: IdleConnections,
     ) -> None:
         self._hop = hop
-        self._headers = dict(headers) | {"Host": hop.url.netloc} | proxy_headers(hop.url, proxy)
+        self._headers = {"Host": hop.url.netloc, **headers, **proxy_headers(hop.url, proxy)}
         if hop.authorization is not None:
             self._headers["Authorization"] = hop.authorization
         self._receive = receive
@@ -185,20 +182,18 @@ class _Exchange:
 
     def run(self) -> Answer:
         connection = self._opened()
-        complete = False
+        reusable = False
         try:
             response = self._asked(connection)
-            try:
-                answer = Answer(response.status, HTTPHeaderDict(response.headers.items()))
+            with response:
+                answer = Answer(response.status, response.headers)
                 complete = (
                     self._receive(answer, response) if response.status in (200, 206) else _drain(answer, response)
                 )
-            finally:
-                if not complete:
-                    response.close()
+                reusable = complete and not response.will_close
             return answer
         finally:
-            self._done(connection, reusable=complete)
+            self._done(connection, reusable=reusable)
 
     def abort(self) -> None:
         """Wake the thread: whatever it waits for on its socket ends now. Called from the loop."""
@@ -217,26 +212,23 @@ class _Exchange:
             raise _Stale(reason(error)) from error
         with self._lock:
             if not self._aborted and connection.sock is not None:
-                # The connection lets go of it as soon as an answer says that it is the last one. TLS within TLS (a proxy's) is no socket.
+                # TLS within TLS (a proxy's) is no socket.
                 self._wire = connection.sock.socket if isinstance(connection.sock, SSLTransport) else connection.sock
                 return connection
         connection.close()
         raise Abandoned
 
-    def _asked(self, connection: HTTPConnection) -> HTTPResponse:
+    def _asked(self, connection: HTTPConnection) -> Response:
         try:
             connection.sock.settimeout(connection.timeout)
-            PlainConnection.request(
-                connection, "GET", request_target(self._hop.url, self._proxy), headers=self._headers
-            )
-            return PlainConnection.getresponse(connection)
+            return ask(connection.sock, "GET", request_target(self._hop.url, self._proxy), self._headers)
         except CONNECTION_ERRORS as error:
             raise _Stale(reason(error)) from error
 
     def _done(self, connection: HTTPConnection, *, reusable: bool) -> None:
         with self._lock:
             self._wire = None
-            if self._aborted or not reusable or connection.is_closed:
+            if self._aborted or not reusable:
                 connection.close()
                 return
         self._idle.put(self._hop.url.origin, self._proxy, connection)
@@ -253,7 +245,7 @@ def _still_open(kept: HTTPConnection) -> HTTPConnection:
     return kept
 
 
-def _drain(answer: Answer, response: HTTPResponse) -> bool:
+def _drain(answer: Answer, response: Response) -> bool:
     """Read a short body that nobody wants, so that its connection can be kept; says whether it was.
 
     Where it is not certain that the answer ends there, or is the last one to its request, the next one would be taken for another's.

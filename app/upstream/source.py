@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from http.client import HTTPResponse
 from typing import Self, assert_never
 
 from app.content.byte_range import ByteRange
@@ -17,6 +16,7 @@ from app.content.digest import Digest
 from app.content.location import BlobInRegistry, FileAtUrl, Location, ManifestInRegistry
 from app.content.source import Content, Offer, Sink, SourceKind, Stat
 from app.errors import RangesUnsupported, SourceUnavailable, UpstreamUnavailable
+from app.http1 import Response
 from app.upstream.blob_store import BlobStore
 from app.upstream.body import check_part, check_whole, pour
 from app.upstream.config import RegistryNames, UpstreamConfig, policy
@@ -192,11 +192,11 @@ class UpstreamSource:
         location: Location,
         headers: Mapping[str, str],
         check: Callable[[Answer], None],
-        take: Callable[[HTTPResponse], bool],
+        take: Callable[[Response], bool],
     ) -> None:
         """Ask for bytes; `check` judges each final answer, and `take` takes the body of one that passed, in a thread."""
 
-        def receive(answer: Answer, response: HTTPResponse) -> bool:
+        def receive(answer: Answer, response: Response) -> bool:
             check(answer)
             return take(response)
 

@@ -68,7 +68,7 @@ async def test_what_upstream_says_between_two_exchanges_is_no_answer(source: Ups
         "404 Not Found\r\nContent-Length: 0\r\nContent-Length: 20000",
         "404 Not Found\r\nContent-Length: 0\r\nTransfer-Encoding: chunked",
         "404 Not Found\r\nContent-Length: \xb2",
-        "103 Early Hints\r\nContent-Length: 0",
+        "101 Switching Protocols\r\nContent-Length: 0",
     ],
 )
 async def test_a_connection_whose_answer_may_go_on_is_not_kept(source: UpstreamSource, head: str) -> None:

@@ -1,0 +1,158 @@
+"""One HTTP/1.1 request and its answer over a connected socket. Blocking, for threads.
+
+Bodies are http.client's: they fill a buffer of the caller's, and are decoded where they are chunked. Heads are not, because the standard
+library reads them as e-mail, which takes as long as receiving half a MiB: llhttp does, by httptools, as at the other end (uvicorn).
+
+Owns: what stands on the wire before a body, and what is believed of an answer's head.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from socket import socket
+
+import httptools
+
+HEAD_BYTES_MAX = 64 << 10
+INTERIM_MAX = 16
+"""Heads before that of the final answer (RFC 9110, section 15.2), which are passed over."""
+
+# RFC 9110, sections 5.1 and 5.5; RFC 9112, section 3.2. What is not of this kind could end a line and begin another.
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
+_TARGET = re.compile(r"[\x21-\x7e]+")
+
+
+class Headers(Mapping[str, str]):
+    """What a head says by name, whatever the name's case; of several lines of one name all, with commas between (RFC 9110, section 5.3)."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def add(self, name: str, value: str) -> None:
+        """One line more."""
+        name = name.lower()
+        known = self._values.get(name)
+        self._values[name] = value if known is None else f"{known}, {value}"
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(self._values)}>"  # Values may be secret.
+
+
+class Response(HTTPResponse):
+    """An answer. `headers` and `will_close` are right once it was begun; `status` is that of the final answer, not of one before it."""
+
+    headers: Headers  # type: ignore[assignment]
+    will_close: bool
+    chunked: bool
+
+    def begin(self) -> None:
+        """Read the head. Raises OSError, and HTTPException for what is no head."""
+        for _ in range(INTERIM_MAX + 1):
+            head = _Head(self._lines())
+            if head.status >= 200:
+                break
+        else:
+            raise HTTPException(f"answers with more than {INTERIM_MAX} heads before the final one")
+        self.status = self.code = head.status
+        self.headers = self.msg = head.headers  # type: ignore[assignment]
+        self.chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        self.length = self._length()
+        self.will_close = head.is_last or (self.length is None and not self.chunked)
+
+    def _lines(self) -> bytes:
+        lines, size = [], 0
+        while True:
+            line = self.fp.readline(HEAD_BYTES_MAX + 1 - size)
+            lines.append(line)
+            size += len(line)
+            if size > HEAD_BYTES_MAX:
+                raise HTTPException(f"answers with a head of more than {HEAD_BYTES_MAX} bytes")
+            if line in (b"\r\n", b"\n"):
+                return b"".join(lines)
+            if not line.endswith(b"\n"):
+                raise RemoteDisconnected("closed before it answered")
+
+    def _length(self) -> int | None:
+        """Of the body, in bytes; None where its own framing or the connection's end says it (RFC 9112, section 6.3)."""
+        if self.status in (204, 304):
+            return 0
+        length = self.headers.get("Content-Length", "")
+        return int(length) if "Transfer-Encoding" not in self.headers and length.isdecimal() else None
+
+
+class _Head:
+    """A head, read; llhttp calls it with each line. `is_last`: the connection ends with this answer. Raises HTTPException."""
+
+    def __init__(self, lines: bytes) -> None:
+        self.headers = Headers()
+        self.status = 0
+        self.is_last = True
+        self._parser = parser = httptools.HttpResponseParser(self)
+        # As every client does: a line may end without CR or go on in the next one, and of two framings the chunked one counts.
+        parser.set_dangerous_leniencies(
+            lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True
+        )
+        try:
+            parser.feed_data(lines)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise HTTPException("answers with something else than HTTP/1.1") from error
+        finally:
+            del self._parser  # Which refers to this.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.is_last = not self._parser.should_keep_alive()
+
+
+def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+    """Send a request and read the answer's head.
+
+    Close the response, or read it to its end, before the next request; not at all where it `will_close`.
+
+    Args:
+        wire: connected, TLS or not; its time-out is between two bytes.
+        method: GET or POST.
+        target: the request target's own bytes, `%2b` and all.
+        headers: all of them but `Content-Length`; `Host` too.
+        body: a POST's.
+
+    Raises:
+        OSError: the connection broke, or nothing came in time.
+        HTTPException: no answer came, or none of HTTP/1.1.
+        ValueError: the target or a header would not be one any more on the wire.
+    """
+    if body is not None:
+        headers = {**headers, "Content-Length": str(len(body))}
+    if _TARGET.fullmatch(target) is None:
+        raise ValueError("a request target with a character that it can not have")
+    for name, value in headers.items():
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise ValueError(f"a header {name!r} with a character that it can not have")
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    wire.sendall(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + (body or b""))
+    response = Response(wire, method=method)
+    try:
+        response.begin()
+    except BaseException:
+        response.close()
+        raise
+    return response
