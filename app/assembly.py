@@ -44,6 +44,7 @@ from app.routes.answers import answer_error
 from app.routes.at_hand import AtHand
 from app.routes.node import Node
 from app.routes.plans import Plans
+from app.routes.short_answer import Telling
 from app.routes.shortcut import Shortcut
 from app.server.certificates import Certificates
 from app.server.doors import App, Door, DoorError, bind, open_door
@@ -172,7 +173,8 @@ async def running(
         if gossip is not None:
             node.doors["gossip"] = gossip.me.gossip_addr
         app = application(node)
-        at_hand = AtHand(node.plans, heart.reader, transfers, metrics, node=settings.node_name)
+        telling = Telling(transfers, metrics, settings.node_name)
+        at_hand = AtHand(node.plans, heart.reader, telling)
         peer_door = _peer_door(
             node, heart, threads, shelf, OrderDoor(purger, preheats, partial(told_load_of, cache, metrics, copies))
         )
@@ -180,7 +182,7 @@ async def running(
         for name, listener, behind, tls, answerer, drain_seconds in (
             ("metrics", ops, operations_only(app), None, None, 0.0),  # first, to be the last that is closed
             ("peer", peer, peer_door, certificates, None, settings.drain_timeout),
-            ("http", http, _client_door(node, app), None, at_hand, settings.drain_timeout),
+            ("http", http, _client_door(node, app, heart.reader, telling), None, at_hand, settings.drain_timeout),
         ):
             if listener is not None:
                 opening = open_door(
@@ -197,18 +199,16 @@ async def running(
             doors[name].close()  # At the same time: together they have one drain timeout.
 
 
-def _client_door(node: Node, app: App) -> App:
+def _client_door(node: Node, app: App, reader: Reader, telling: Telling) -> App:
     """What has to be waited for, with the shortest way there that it may go."""
-    shortcut = Shortcut(
-        app,
+    return Shortcut(
+        RequestStory(app, node=telling.node),
         node.plans,
-        node.library,
-        node.transfers,
-        node.metrics,
+        reader,
+        telling,
         answer_error=answer_error,
         mirror_timeout=node.settings.mirror_timeout,
     )
-    return RequestStory(shortcut, node=node.settings.node_name)
 
 
 def _keep_mirrors(settings: Settings) -> None:

@@ -58,7 +58,8 @@ class Fill:
         self.was_read = False
         self.waiting = 0
         self._loop = loop
-        self._changed: asyncio.Future[None] = loop.create_future()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._is_told = False
         self.lock = threading.Lock()
         self.position = self.released = self.span.start
         self.kept = True
@@ -92,7 +93,9 @@ class Fill:
         self.waiting += 1
         try:
             while self.released <= position and not self.done and self.error is None:
-                await asyncio.shield(self._changed)
+                woken = self._loop.create_future()
+                self._waiters.append(woken)
+                await woken
         finally:
             self.waiting -= 1
 
@@ -101,10 +104,11 @@ class Fill:
         await self.wait_beyond(self.span.stop)
 
     def _notify(self) -> None:
-        if not self._changed.done():
-            self._changed.set_result(None)
-        if not self.done and self.error is None:
-            self._changed = self._loop.create_future()
+        self._is_told = False  # Before they look: what is released from now on is told of again.
+        waiters, self._waiters = self._waiters, []
+        for woken in waiters:
+            if not woken.done():
+                woken.set_result(None)
 
     # The driver, on the event loop
 
@@ -180,7 +184,9 @@ class Fill:
         """Show what there is to the readers; from a thread."""
         self.hash_released = self._hash.copy()
         self.released = self.position
-        self._loop.call_soon_threadsafe(self._notify)
+        if not self._is_told:  # A busy loop is told once.
+            self._is_told = True
+            self._loop.call_soon_threadsafe(self._notify)
 
     def _write(self, data: bytes | memoryview) -> None:
         file, base = self.where

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
 from app.content.byte_range import ByteRange
@@ -84,6 +84,7 @@ class Flights:
         self._runs: dict[Entry, list[SequentialRun]] = {}
         self._suspects: dict[ContentKey, float] = {}
         self.committed: Callable[[Content, Fill], None] = lambda _content, _fill: None
+        self.on_changed: Callable[[Content], Awaitable[None]] = _nobody_wants_to_know
 
     def __len__(self) -> int:
         return len(self._fills)
@@ -207,7 +208,7 @@ class Flights:
                         break
                 else:
                     return
-            fill.fail(_most_telling(problems, content, fill.index))
+            fill.fail(await self._told(problems, content, fill.index))
         except NotNow as error:
             fill.fail(without_frames(error))
         except BaseException:
@@ -215,6 +216,13 @@ class Flights:
             raise
         finally:
             self._ended(fill)
+
+    async def _told(self, problems: Sequence[PeerdError], content: Content, index: int) -> PeerdError:
+        """What whoever waits for a chunk is told."""
+        error = _most_telling(problems, content, index)
+        if isinstance(error, ContentChanged):
+            await self.on_changed(content)
+        return error
 
     async def _attempt(self, offer: Offer, content: Content, fill: Fill) -> None:
         """Fetch what is missing of a chunk from one offer, and keep it."""
@@ -314,6 +322,10 @@ class Flights:
             self._land(content, fill, sink)
         finally:
             sink.close()
+
+
+async def _nobody_wants_to_know(_content: Content) -> None:
+    """Until a library says what is to be done when upstream has another version."""
 
 
 def _most_telling(problems: Sequence[PeerdError], content: Content, index: int) -> PeerdError:

@@ -86,7 +86,7 @@ class Library:
         self._catalogues = catalogues
         self._upstream = upstream
         self._pull_through = pull_through
-        reader.on_changed = self._changed
+        reader.flights.on_changed = self._changed
         self._asking: SingleFlight[tuple[object, ...], Stat] = SingleFlight()
         self._passings = asyncio.Semaphore(PASSINGS_MAX)
 

@@ -8,8 +8,8 @@ digest is held back until the whole has been proved.
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
@@ -20,7 +20,7 @@ from app.content.layout import Meta
 from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.source import Content
-from app.errors import ContentChanged, DigestMismatch
+from app.errors import DigestMismatch
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +53,8 @@ class Reading:
         """
         if wanted is None and not self.content.size:
             return
-        span = wanted or ByteRange(0, self.content.size)
-        try:
-            async with aclosing(self._slices(span)) as slices:
-                async for part in slices:
-                    yield part
-        except ContentChanged:
-            await self._reader.on_changed(self.content)
-            raise
-
-    async def _slices(self, wanted: ByteRange) -> AsyncGenerator[Slice, None]:
         entry, content, reader = self.entry, self.content, self._reader
+        wanted = wanted or ByteRange(0, content.size)
         chunk_size = entry.meta.chunk_size
         stop_chunk = wanted.chunks(chunk_size).stop
         held_back, disagreements = self._held_back(wanted), entry.disagreements
@@ -144,7 +135,6 @@ class Reader:
         self.flights = flights
         self.proofs = proofs
         self.prefetcher = prefetcher
-        self.on_changed: Callable[[Content], Awaitable[None]] = _nobody_wants_to_know
 
     @contextmanager
     def reading(self, content: Content, entry: Entry) -> Iterator[Reading]:
@@ -219,7 +209,3 @@ class Held:
 def _wants_the_rest(wanted: ByteRange, meta: Meta) -> bool:
     """Whether a client that reads `wanted` wants all that there is: it reads on to the end, and not a footer only."""
     return wanted.stop == meta.size and (wanted.start == 0 or len(wanted.chunks(meta.chunk_size)) > AHEAD_CHUNKS)
-
-
-async def _nobody_wants_to_know(_content: Content) -> None:
-    """Until a library says what is to be done when upstream has another version."""

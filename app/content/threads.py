@@ -2,9 +2,14 @@
 
 Pools of their own, so that none waits for another: `upstream` and `peers` carry bytes in, `disk` hashes and deletes. A node that
 waits for another node, which in turn waits for upstream, must never keep a third one's question to upstream waiting.
+
+They stand back for the event loop, which has a moment's work for each of many, and which they would keep waiting twice: for a
+processor, and then, as Python runs one thread at a time, for its turn.
 """
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar, TypeVarTuple, Unpack
@@ -12,14 +17,17 @@ from typing import Self, TypeVar, TypeVarTuple, Unpack
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
+NICENESS = 10
+"""How far they stand back (setpriority(2), of a thread as Linux has it); `python -m bench.dataplane cold` is a tenth slower without."""
+
 
 class Threads:
     """Owns the pools; `async with` ends them. A function already running goes on to its end."""
 
     def __init__(self, *, upstream: int = 16, peers: int = 16, disk: int = 3) -> None:
-        self.upstream = ThreadPoolExecutor(upstream, thread_name_prefix="upstream")
-        self.peers = ThreadPoolExecutor(peers, thread_name_prefix="peers")
-        self._disk = ThreadPoolExecutor(disk, thread_name_prefix="disk")
+        self.upstream = ThreadPoolExecutor(upstream, "upstream", _stand_back)
+        self.peers = ThreadPoolExecutor(peers, "peers", _stand_back)
+        self._disk = ThreadPoolExecutor(disk, "disk", _stand_back)
 
     async def __aenter__(self) -> Self:
         return self
@@ -34,3 +42,7 @@ class Threads:
     async def disk(self, function: Callable[[Unpack[Arguments]], Result], *args: *Arguments) -> Result:
         """Run something that reads, hashes or deletes."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
+
+
+def _stand_back() -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -14,6 +14,9 @@ from typing import Any
 NODE_HEADER = b"x-ms-peerd-node"
 CORRELATION_HEADER = b"x-ms-peerd-correlationid"
 
+CORRELATION_ID = "peerd.correlation_id"
+"""Under which a request's scope has its id, once it was given one."""
+
 # What is given back in a header and written to the log is bounded and printable.
 _CORRELATION_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -43,8 +46,9 @@ class RequestStory:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        correlation_id = correlation_id_of(scope["headers"])
-        scope["peerd.correlation_id"] = correlation_id.decode()
+        given: str | None = scope.get(CORRELATION_ID)
+        correlation_id = correlation_id_of(scope["headers"]) if given is None else given.encode()
+        scope[CORRELATION_ID] = correlation_id.decode()
         began = time.perf_counter()
         status = 0
 
@@ -91,7 +95,7 @@ def tell(method: str, raw_path: bytes, status: int, outcome: str, seconds: float
 
 def correlation_id(scope: MutableMapping[str, Any]) -> str:
     """The id of the request that `scope` describes."""
-    return str(scope["peerd.correlation_id"])
+    return str(scope[CORRELATION_ID])
 
 
 def shown_target(scope: MutableMapping[str, Any]) -> str:

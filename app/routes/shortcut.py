@@ -1,20 +1,23 @@
-"""The short way: what a plan covers and has to be fetched, checked or waited for, before FastAPI and by the routes' own `answer_with`."""
+"""The short way: what a plan covers and has to be fetched, checked or waited for, past FastAPI and what is around it."""
 
-import time
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
 from app.content.library import Found
+from app.content.reader import Reader
 from app.errors import PeerdError
-from app.observability.metrics import Metrics
-from app.observability.request import App, correlation_id
-from app.observability.transfers import Transfers
-from app.routes.http_range import RequestedRange
+from app.observability.request import CORRELATION_ID, App, RequestStory
 from app.routes.plans import Planned, Plans, target_of
-from app.routes.sending import Library, answer_with
+from app.routes.sending import first_slice
+from app.routes.short_answer import ShortAnswer, Telling
+from app.server.sendfile import HEAD, BodyBrokenOff, send_slice
+
+log = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -27,53 +30,64 @@ class Shortcut:
         self,
         app: App,
         plans: Plans,
-        library: Library,
-        transfers: Transfers,
-        metrics: Metrics,
+        reader: Reader,
+        telling: Telling,
         *,
         answer_error: Callable[[Request, PeerdError], Response],
         mirror_timeout: float,
     ) -> None:
         self._app = app
         self._plans = plans
-        self._library = library
-        self._transfers = transfers
-        self._metrics = metrics
+        self._reader = reader
+        self._telling = telling
         self._answer_error = answer_error
         self._mirror_timeout = mirror_timeout
 
     async def __call__(self, scope: Scope, receive: Any, send: Send) -> None:
         """One request. Raises ClientLeft, BodyBrokenOff as `send` does."""
-        began = time.perf_counter()
         planned = self._planned(scope)
         found = planned.plan.found if planned is not None else None
         if planned is None or not isinstance(found, Found):  # A manifest is answered at once, or by its route.
             await self._app(scope, receive, send)
             return
+        answer = ShortAnswer(self._telling, planned, target_of(scope), scope["headers"])
         try:
-            response = await self._answer(planned, found, scope)
+            await self._send(planned, found, answer, send)
         except PeerdError as error:
             self._plans.forget(target_of(scope), planned.plan)  # The next request asks again, from the beginning.
-            response = self._answer_error(Request({**scope, "app": self._app}), error)
-        await response(scope, receive, send)
-        self._metrics.was_answered(planned.plan.handler, response.status_code, time.perf_counter() - began)
+            scope[CORRELATION_ID] = answer.correlation_id.decode()
+            refusal = self._answer_error(Request({**scope, "app": self._app}), error)
+            answer.was_refused(refusal.status_code)
+            await RequestStory(refusal, node=self._telling.node)(scope, receive, send)
+        except BaseException:
+            answer.is_over(whole=False)
+            raise
+        else:
+            answer.is_over(whole=True)
 
     def _planned(self, scope: Scope) -> Planned | None:
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
         return self._plans.find(target_of(scope), scope["headers"])
 
-    async def _answer(self, planned: Planned, found: Found, scope: Scope) -> Response:
+    async def _send(self, planned: Planned, found: Found, answer: ShortAnswer, send: Send) -> None:
+        """Raises PeerdError where not even the first byte can be had; nothing was sent then."""
         plan = planned.plan
-        wanted = RequestedRange(planned.wanted.start, planned.wanted.stop - 1)
-        return await answer_with(
-            found,
-            (wanted,) if planned.is_range else None,
-            headers=dict(plan.headers),
-            media_type=plan.media_type,
-            kind="file" if plan.kind == "file" else "blob",
-            correlation_id=correlation_id(scope),
-            library=self._library,
-            transfers=self._transfers,
-            patience_seconds=None if plan.kind == "file" else self._mirror_timeout,
-        )
+        patience_seconds = None if plan.kind == "file" else self._mirror_timeout
+        with self._reader.reading(found.content, plan.entry) as reading:
+            async with aclosing(reading.slices(planned.wanted)) as slices:
+                part = await first_slice(slices, reading.progress, patience_seconds)
+                if part is None:
+                    raise AssertionError("a plan is for some bytes")
+                await send(
+                    {"type": HEAD, "status": answer.status, "lines": answer.lines(part.kind), "count": answer.count}
+                )
+                try:
+                    while part is not None:
+                        await send_slice(part, send)
+                        answer.went_out(part.kind, part.count)
+                        part = await anext(slices, None)
+                except (PeerdError, OSError) as error:
+                    log.warning("%s; an answer is broken off before its end", error)
+                    raise BodyBrokenOff(str(error)) from error
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

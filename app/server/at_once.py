@@ -5,7 +5,7 @@ one is for an `Answerer` to say; every other request takes uvicorn's way. A requ
 it too, and waits there for the answer's end.
 
 Beside what `sendfile` touches of uvicorn: `on_message_begin`, `on_headers_complete`, `on_message_complete`, `send_400_response` and
-`shutdown` of its protocol, its `cycle`, `pipeline`, `server_state` and keep-alive seconds, and the lines of its statuses.
+`shutdown` of its protocol, its `cycle`, `pipeline`, `server_state` and keep-alive seconds.
 tests/server/test_at_once.py holds it to that.
 """
 
@@ -16,9 +16,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from app.server.sendfile import PIECE_BYTES, STALLED_SECONDS, ClientLeft, SendfileProtocol
+from app.server.sendfile import PIECE_BYTES, STALLED_SECONDS, ClientLeft, SendfileProtocol, head
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +123,7 @@ class AtOnceProtocol(SendfileProtocol):
             if self._is_last:
                 self.cycle.keep_alive = False
         else:
-            lines = [STATUS_LINE[answer.status]]
-            for name, value in self.server_state.default_headers:
-                lines += (name, b": ", value, b"\r\n")
-            self._sending = _Sending(answer, b"".join((*lines, answer.headers, b"\r\n")))
+            self._sending = _Sending(answer, head(answer.status, self.server_state.default_headers, answer.headers))
             self._go_on()
 
     def on_message_complete(self) -> None:

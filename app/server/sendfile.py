@@ -8,7 +8,8 @@ back until the first piece of body is known and goes out through the socket that
 buffer is empty before the raw socket writes.
 
 uvicorn is pinned (pyproject.toml), because this touches what it does not promise: `HttpToolsProtocol._start_asgi_task`, and
-the cycle's `transport`, `chunked_encoding`, `expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds
+the cycle's `transport`, `response_started`, `waiting_for_100_continue`, `keep_alive`, `default_headers`, `chunked_encoding`,
+`expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds
 it to that.
 """
 
@@ -16,12 +17,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.content.descriptor import Slice
 from app.server.pieces import read_piece
@@ -30,6 +31,12 @@ from app.server.strangers import names_shown
 log = logging.getLogger(__name__)
 
 ZEROCOPY = "http.response.zerocopysend"
+
+HEAD = "peerd.response.head"
+"""Begins a response as `http.response.start` does, with `lines` that need not be looked at: they were written here, or looked at before.
+
+`status` is HTTP's, `lines` are bytes, each with its CR LF, `Content-Length` among them, which is `count`.
+"""
 
 SHOWN = "peerd.shown"
 """Under which a request's scope has the DNS names of the certificate that the other end has shown; over TLS only."""
@@ -152,6 +159,11 @@ class SendfileProtocol(HttpToolsProtocol):
             self.transport.set_write_buffer_limits(HIGH_WATER_LIMIT)
 
 
+def head(status: int, ours: Iterable[tuple[bytes, bytes]], lines: bytes) -> bytes:
+    """A response's head: what the server says of each (its `default_headers`), and the lines of this one."""
+    return b"".join((STATUS_LINE[status], *(b"%b: %b\r\n" % line for line in ours), lines, b"\r\n"))
+
+
 class _Head:
     """Stands in for the transport while uvicorn writes a response's head."""
 
@@ -176,6 +188,8 @@ class _Sender:
         self._see_that_it_is_open()
         if message["type"] == ZEROCOPY:
             await self._send_file(message["file"], message["offset"], message["count"])
+        elif message["type"] == HEAD:
+            self._begin(message["status"], message["lines"], message["count"])
         elif message["type"] == "http.response.start":
             head = _Head()
             transport, self._cycle.transport = self._cycle.transport, head  # type: ignore[assignment]
@@ -190,6 +204,14 @@ class _Sender:
                 self._cycle.transport.write(head_data)
                 self._see_that_it_is_open()
             await self._send(message)
+
+    def _begin(self, status: int, lines: bytes, count: int) -> None:
+        cycle = self._cycle
+        cycle.response_started, cycle.waiting_for_100_continue = True, False
+        cycle.chunked_encoding, cycle.expected_content_length = False, count
+        self._head = head(
+            status, cycle.default_headers, lines if cycle.keep_alive else lines + b"connection: close\r\n"
+        )
 
     def _see_that_it_is_open(self) -> None:
         """A write that fails closes uvloop's transport at once, and `disconnected` is set in the next turn of the loop."""

@@ -29,6 +29,8 @@ class Remembered(Generic[Value]):
 
     async def get(self, key: str) -> Value | None:
         """What is remembered under `key`."""
+        if key not in self._oldest_first:  # Most are not, and aiocache takes its time to say so.
+            return None
         value: Value | None = await self._values.get(key)
         return value
 

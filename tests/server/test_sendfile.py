@@ -15,7 +15,7 @@ from starlette.requests import Request
 from app.cli.authority import new_authority
 from app.server import pieces, sendfile
 from app.server.certificates import Certificates
-from app.server.sendfile import ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
+from app.server.sendfile import HEAD, ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
 from tests.support.certificates import written
 
 
@@ -137,6 +137,39 @@ async def test_head_is_answered_without_a_body(served, file):
         answer = await served.conversation(address, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"content-length: 1048576" in answer
     assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_a_head_that_is_ready_is_sent_as_it_is(served, file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        await send({"type": HEAD, "status": 206, "lines": b"content-length: 5000\r\netag: x\r\n", "count": 5000})
+        for offset, count in (0, 2000), (2000, 3000):
+            await send({"type": ZEROCOPY, "file": fd, "offset": offset, "count": count})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(app) as address:
+        asking = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await served.conversation(address, asking)
+    first, second, end = answer.split(data[:5000])
+    for head, is_last in (first, False), (second, True):
+        lines = head.split(b"\r\n")
+        assert lines[0] == b"HTTP/1.1 206 Partial Content"
+        assert {b"content-length: 5000", b"etag: x"} <= set(lines)
+        assert (b"connection: close" in lines) is is_last
+        assert any(line.startswith(b"date: ") for line in lines)
+    assert end == b""
+
+
+async def test_a_head_that_is_ready_promises_no_less_than_is_sent(served, file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        await send({"type": HEAD, "status": 200, "lines": b"content-length: 10\r\n", "count": 10})
+        await send({"type": ZEROCOPY, "file": fd, "offset": 0, "count": 11})
+
+    async with served(app) as address:
+        assert data[:11] not in await served.conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
 async def test_what_is_on_disk_only_is_read_too(file, tmp_path):

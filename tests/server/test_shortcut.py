@@ -4,8 +4,8 @@ import asyncio
 import os
 import tempfile
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,12 +20,14 @@ from app.content.reader import Reader
 from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
 from app.observability.metrics import Metrics
+from app.observability.request import correlation_id
 from app.observability.transfers import Transfers
 from app.routes import plans
 from app.routes.at_hand import AtHand
 from app.routes.plans import Plans
+from app.routes.short_answer import Telling
 from app.routes.shortcut import Shortcut
-from app.server.sendfile import ZEROCOPY
+from app.server.sendfile import HEAD, ZEROCOPY, BodyBrokenOff
 
 SIZE = 1000
 
@@ -64,19 +66,20 @@ class Talk:
     def __init__(self, kind: str = "file") -> None:
         self.heart = Heart()
         self.problem: PeerdError | None = None
+        self.begins = False
         self.kind = cast("Any", kind)
         self.asked = 0
         self.metrics = Metrics("node")
         self.transfers = Transfers(sent=lambda *_: None)
         self.plans = Plans(cast("Reader", self.heart))
-        self.at_hand = AtHand(self.plans, cast("Reader", self.heart), self.transfers, self.metrics, node="node")
+        telling = Telling(self.transfers, self.metrics, "node")
+        self.at_hand = AtHand(self.plans, cast("Reader", self.heart), telling)
         self.shortcut = Shortcut(
             cast("Any", self._application),
             self.plans,
-            self,
-            self.transfers,
-            self.metrics,
-            answer_error=lambda _, error: Response(str(error), 502),
+            cast("Reader", self),
+            telling,
+            answer_error=lambda request, error: Response(f"{error}, {correlation_id(request.scope)}", 502),
             mirror_timeout=5.0,
         )
 
@@ -90,18 +93,22 @@ class Talk:
             return SimpleNamespace(entry=self.heart.entry)
         return Found(cast("Any", content), self.heart.entry)
 
-    @asynccontextmanager
-    async def reading(self, _found: object, _wanted: object) -> AsyncIterator[Any]:
-        """As a library that fetches what is not at hand, or can not."""
+    @contextmanager
+    def reading(self, _content: object, _entry: object) -> Iterator[Any]:
+        """As a reader that fetches what is not at hand, or can not."""
         yield self
 
     def progress(self) -> int:
         return 0
 
     async def slices(self, wanted: ByteRange) -> AsyncGenerator[Slice, None]:
+        if self.problem is not None and not self.begins:
+            raise self.problem
+        half = len(wanted) // 2
+        yield Slice(self.heart.file, wanted.start, half, SourceKind.PEER)
         if self.problem is not None:
             raise self.problem
-        yield Slice(self.heart.file, wanted.start, len(wanted), SourceKind.PEER)
+        yield Slice(self.heart.file, wanted.start + half, len(wanted) - half, SourceKind.CACHE)
 
     async def ask(self, *headers: tuple[str, str], method: str = "GET", target: bytes = b"/blobs/x") -> list[Any]:
         """The messages of the answer of the short way; none where the application was asked."""
@@ -117,7 +124,6 @@ class Talk:
             "raw_path": target,
             "query_string": b"",
             "headers": raw(headers),
-            "peerd.correlation_id": "1",
         }
         await self.shortcut(scope, cast("Any", None), send)
         return sent
@@ -131,8 +137,8 @@ def raw(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode(), value.encode()) for name, value in headers]
 
 
-def lines(answer: Any) -> dict[bytes, bytes]:
-    return dict(line.split(b": ", 1) for line in answer.headers.split(b"\r\n") if line)
+def lines(head: bytes) -> dict[bytes, bytes]:
+    return dict(cast("Any", line.split(b": ", 1)) for line in head.split(b"\r\n") if line)
 
 
 async def test_the_first_goes_the_whole_way_and_the_next_is_answered_at_once() -> None:
@@ -141,7 +147,7 @@ async def test_the_first_goes_the_whole_way_and_the_next_is_answered_at_once() -
     assert await talk.ask() == []
     answer = talk.ask_at_once(("Range", "bytes=10-19"), ("X-MS-Peerd-CorrelationId", "mine"))
     assert (answer.status, answer.file, answer.offset, answer.count) == (206, talk.heart.file, 10, 10)
-    assert lines(answer) == {
+    assert lines(answer.headers) == {
         b"etag": b'"1"',
         b"content-type": b"a/b",
         b"content-length": b"10",
@@ -242,17 +248,45 @@ async def test_what_is_not_at_hand_goes_the_short_way() -> None:
     talk.heart.here = talk.heart.settled = False
     await talk.ask()
     assert talk.ask_at_once(("Range", "bytes=10-19")) is None
-    start, body, _ = await talk.ask(("Range", "bytes=10-19"))
+    sent = await talk.ask(("Range", "bytes=10-19"), ("X-MS-Peerd-CorrelationId", "mine"))
     assert talk.asked == 1
-    assert start["status"] == 206
-    assert dict(start["headers"]) == {
+    assert [message["type"] for message in sent] == [HEAD, ZEROCOPY, ZEROCOPY, "http.response.body"]
+    assert (sent[0]["status"], sent[0]["count"]) == (206, 10)
+    assert lines(sent[0]["lines"]) == {
         b"etag": b'"1"',
         b"content-type": b"a/b",
         b"content-length": b"10",
         b"content-range": b"bytes 10-19/1000",
         b"cache-status": b"peerd; fwd=miss; detail=peer",
+        b"x-ms-peerd-node": b"node",
+        b"x-ms-peerd-correlationid": b"mine",
     }
-    assert (body["type"], body["offset"], body["count"]) == (ZEROCOPY, 10, 10)
+    assert [(message["offset"], message["count"]) for message in sent[1:3]] == [(10, 5), (15, 5)]
+
+
+async def test_what_went_the_short_way_is_counted_and_shown_like_every_other_answer() -> None:
+    talk = Talk()
+    talk.heart.here = False
+    await talk.ask()
+    await talk.ask(("Range", "bytes=10-19"))
+    labels = {"method": "GET", "handler": "files", "code": "206"}
+    assert talk.metrics.registry.get_sample_value("peerd_request_duration_seconds_count", labels) == 1
+    [transfer] = talk.transfers
+    assert (transfer.state, transfer.total, transfer.done) == ("finished", 10, 10)
+    assert {kind: count for kind, count in transfer.by_source.items() if count} == {
+        SourceKind.PEER: 5,
+        SourceKind.CACHE: 5,
+    }
+
+
+async def test_an_answer_that_has_begun_is_broken_off_where_the_rest_can_not_be_had() -> None:
+    talk = Talk()
+    talk.heart.here = False
+    await talk.ask()
+    talk.problem, talk.begins = Unobtainable("nobody has the rest"), True
+    with pytest.raises(BodyBrokenOff):
+        await talk.ask()
+    assert [(one.state, one.done) for one in talk.transfers] == [("broken", SIZE // 2)]
 
 
 async def test_what_can_not_be_fetched_is_the_applications_own_error_and_the_next_asks_it_again() -> None:
@@ -260,8 +294,11 @@ async def test_what_can_not_be_fetched_is_the_applications_own_error_and_the_nex
     talk.heart.here = talk.heart.settled = False
     await talk.ask()
     talk.problem = Unobtainable("nobody has it")
-    start, body = await talk.ask()
-    assert (start["status"], body["body"]) == (502, b"nobody has it")
+    start, body = await talk.ask(("X-MS-Peerd-CorrelationId", "mine"))
+    assert (start["status"], body["body"]) == (502, b"nobody has it, mine")
+    assert dict(start["headers"])[b"x-ms-peerd-node"] == b"node"
+    assert dict(start["headers"])[b"x-ms-peerd-correlationid"] == b"mine"
+    assert [(one.state, one.correlation_id) for one in talk.transfers] == [("broken", "mine")]
     labels = {"method": "GET", "handler": "files", "code": "502"}
     assert talk.metrics.registry.get_sample_value("peerd_request_duration_seconds_count", labels) == 1
     assert await talk.ask() == []

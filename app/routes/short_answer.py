@@ -1,0 +1,82 @@
+"""Answers to requests that a plan covers: their heads, and what is told and counted of them, as of every other answer."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.content.source import SourceKind
+from app.observability.metrics import Metrics
+from app.observability.request import CORRELATION_HEADER, NODE_HEADER, correlation_id_of, tell
+from app.observability.transfers import Transfers
+from app.routes.http_range import content_range
+from app.routes.plans import Planned
+from app.routes.sending import CACHE_STATUS
+
+_CACHE_STATUS = {kind: text.encode() for kind, text in CACHE_STATUS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Where answers are told of; `node` is this node's name."""
+
+    transfers: Transfers
+    metrics: Metrics
+    node: str
+
+
+class ShortAnswer:
+    """One answer, from its request to its end. `count` is that of its body's bytes. Ended with `is_over` or `was_refused`, once."""
+
+    __slots__ = ("_began", "_planned", "_target", "_telling", "_transfer", "correlation_id", "count", "status")
+
+    def __init__(
+        self, telling: Telling, planned: Planned, target: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        plan = planned.plan
+        self._began = time.perf_counter()
+        self._telling = telling
+        self._planned = planned
+        self._target = target
+        self.correlation_id = correlation_id_of(headers)
+        self.count = len(planned.wanted)
+        self.status = 206 if planned.is_range else 200
+        self._transfer = telling.transfers.begin(
+            plan.entry.meta.key.text,
+            kind=plan.kind,
+            door=plan.door,
+            total=self.count,
+            correlation_id=self.correlation_id.decode(),
+        )
+
+    def lines(self, kind: SourceKind) -> bytes:
+        """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`."""
+        plan = self._planned.plan
+        lines = b"%bcontent-length: %d\r\ncache-status: %b\r\n%b: %b\r\n%b: %b\r\n" % (
+            plan.lines,
+            self.count,
+            _CACHE_STATUS[kind],
+            NODE_HEADER,
+            self._telling.node.encode("latin-1"),
+            CORRELATION_HEADER,
+            self.correlation_id,
+        )
+        if self._planned.is_range:
+            lines += b"content-range: %b\r\n" % content_range(self._planned.wanted, plan.entry.meta.size).encode()
+        return lines
+
+    def went_out(self, kind: SourceKind, count: int) -> None:
+        """So many bytes more of the body, which came from there."""
+        self._telling.transfers.sent(self._transfer, kind, count)
+
+    def is_over(self, *, whole: bool) -> None:
+        """The last byte went out, or no more will."""
+        self._telling.transfers.end(self._transfer, whole=whole)
+        seconds = time.perf_counter() - self._began
+        if whole:
+            self._telling.metrics.was_answered(self._planned.plan.handler, self.status, seconds)
+        tell("GET", self._target, self.status, "served" if whole else "broken off", seconds, self.correlation_id)
+
+    def was_refused(self, status: int) -> None:
+        """Another answer was given in its place, and told of where it was given."""
+        self._telling.transfers.end(self._transfer, whole=False)
+        self._telling.metrics.was_answered(self._planned.plan.handler, status, time.perf_counter() - self._began)
