@@ -33,7 +33,6 @@ from app.content.threads import Threads
 from app.observability.copies import Copies, host_of, name_of
 from app.observability.metrics import Metrics
 from app.observability.recent_errors import RecentErrors
-from app.observability.request import RequestStory
 from app.observability.transfers import Transfers
 from app.operations.bring import Bringer
 from app.operations.loads import Loads, told_load_of
@@ -202,7 +201,7 @@ async def running(
 def _client_door(node: Node, app: App, reader: Reader, telling: Telling) -> App:
     """What has to be waited for, with the shortest way there that it may go."""
     return Shortcut(
-        RequestStory(app, node=telling.node),
+        app,
         node.plans,
         reader,
         telling,

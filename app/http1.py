@@ -1,12 +1,13 @@
 """One HTTP/1.1 request and its answer over a connected socket. Blocking, for threads.
 
 Bodies are http.client's: they fill a buffer of the caller's, and are decoded where they are chunked. Heads are not, because the standard
-library reads them as e-mail, which takes as long as receiving half a MiB: llhttp does, by httptools, as at the other end (uvicorn).
+library reads them as e-mail, which is more Python than all the rest of an exchange: llhttp does, by httptools, as at the other end (uvicorn).
 
 Owns: what stands on the wire before a body, and what is believed of an answer's head.
 """
 
 import re
+import select
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from socket import socket
@@ -23,6 +24,10 @@ _VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 
 
+class NotHttp(HTTPException):
+    """What came, or was to be sent, is not HTTP/1.1. Its text is ours and names nobody."""
+
+
 class Headers(Mapping[str, str]):
     """What a head says by name, whatever the name's case; of several lines of one name all, with commas between (RFC 9110, section 5.3)."""
 
@@ -33,7 +38,7 @@ class Headers(Mapping[str, str]):
 
     def add(self, name: str, value: str) -> None:
         """One line more."""
-        name = name.lower()
+        name, value = name.lower(), value.strip(" \t")
         known = self._values.get(name)
         self._values[name] = value if known is None else f"{known}, {value}"
 
@@ -67,10 +72,15 @@ class Response(HTTPResponse):
             if head.status >= 200:
                 break
         else:
-            raise HTTPException(f"answers with more than {INTERIM_MAX} heads before the final one")
+            raise NotHttp(f"answers with more than {INTERIM_MAX} heads before the final one")
+        if any(
+            coding.strip().lower() != "chunked"
+            for coding in head.headers.get("Transfer-Encoding", "chunked").split(",")
+        ):
+            raise NotHttp("answers in a transfer coding that was not asked for")
         self.status = self.code = head.status
         self.headers = self.msg = head.headers  # type: ignore[assignment]
-        self.chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunked = "Transfer-Encoding" in self.headers
         self.chunk_left = None
         self.length = self._length()
         self.will_close = head.is_last or (self.length is None and not self.chunked)
@@ -82,7 +92,7 @@ class Response(HTTPResponse):
             lines.append(line)
             size += len(line)
             if size > HEAD_BYTES_MAX:
-                raise HTTPException(f"answers with a head of more than {HEAD_BYTES_MAX} bytes")
+                raise NotHttp(f"answers with a head of more than {HEAD_BYTES_MAX} bytes")
             if line in (b"\r\n", b"\n"):
                 return b"".join(lines)
             if not line.endswith(b"\n"):
@@ -93,25 +103,25 @@ class Response(HTTPResponse):
         if self.status in (204, 304):
             return 0
         length = self.headers.get("Content-Length", "")
-        return int(length) if "Transfer-Encoding" not in self.headers and length.isdecimal() else None
+        return int(length) if not self.chunked and length.isdecimal() else None
 
 
 class _Head:
-    """A head, read; llhttp calls it with each line. `is_last`: the connection ends with this answer. Raises HTTPException."""
+    """A head, read; llhttp calls it with each line. `is_last`: the connection ends with this answer. Raises NotHttp."""
 
     def __init__(self, lines: bytes) -> None:
         self.headers = Headers()
         self.status = 0
         self.is_last = True
         self._parser = parser = httptools.HttpResponseParser(self)
-        # As every client does: a line may end without CR or go on in the next one, and of two framings the chunked one counts.
+        # A line may end without CR or go on in the next one, and of two framings the chunked one counts. Not two lengths, though.
         parser.set_dangerous_leniencies(
             lenient_headers=True, lenient_chunked_length=True, lenient_optional_cr_before_lf=True
         )
         try:
             parser.feed_data(lines)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise HTTPException("answers with something else than HTTP/1.1") from error
+            raise NotHttp("answers with something else than HTTP/1.1") from error
         finally:
             del self._parser  # Which refers to this.
 
@@ -137,16 +147,15 @@ def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body
 
     Raises:
         OSError: the connection broke, or nothing came in time.
-        HTTPException: no answer came, or none of HTTP/1.1.
-        ValueError: the target or a header would not be one any more on the wire.
+        HTTPException: no answer came; NotHttp: none of HTTP/1.1, or the target or a header would not be one any more on the wire.
     """
     if body is not None:
         headers = {**headers, "Content-Length": str(len(body))}
     if _TARGET.fullmatch(target) is None:
-        raise ValueError("a request target with a character that it can not have")
+        raise NotHttp("a request target has a character that it can not have")
     for name, value in headers.items():
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise ValueError(f"a header {name!r} with a character that it can not have")
+            raise NotHttp(f"a header {name!r} has a character that it can not have")
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     wire.sendall(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + (body or b""))
     response = Response(wire, method=method)
@@ -156,3 +165,14 @@ def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body
         response.close()
         raise
     return response
+
+
+def is_quiet(wire: socket) -> bool:
+    """Whether nothing has come since the last answer: neither the connection's end nor anything that nobody asked for."""
+    # What TLS has decrypted already is not seen on the socket; of urllib3's TLS within TLS it is in an object of its own.
+    pending = getattr(getattr(wire, "sslobj", wire), "pending", None)
+    if pending is not None and pending():
+        return False
+    looking = select.poll()
+    looking.register(wire, select.POLLIN)
+    return not looking.poll(0)

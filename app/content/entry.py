@@ -239,13 +239,13 @@ class Entry:
             log.warning("what is known of chunk %d of %s does not outlive a restart: %s", index, self.meta.key, error)
 
     def _records(self) -> Descriptor:
-        """The file of records, to be held while it is written to; it stays open as long as the data file is. Raises OSError."""
+        """The file of records, to be held while it is written to; it stays open until all chunks are here. Raises OSError."""
         data = self._file() if self._file is not None else None
         if not isinstance(data, _Data):
             return self._open_records()
-        if data.records is None:
-            data.records = self._open_records()
-        return data.records
+        records = data.records or self._open_records()
+        data.records = None if self.whole else records
+        return records
 
     def _open_records(self) -> Descriptor:
         return Descriptor(os.open(f"{self.folder}/chunks", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))

@@ -77,12 +77,17 @@ class ContentAnswer(Response):
             except (ClientLeft, BodyBrokenOff):
                 raise
             except (PeerdError, OSError) as error:
-                log.warning("answer %s broken off after %d bytes: %s", self._transfer.id, self._transfer.done, error)
-                raise BodyBrokenOff(str(error)) from error
+                raise broken_off(self._transfer, error) from error
 
     async def _send(self, piece: Slice, send: Send) -> None:
         await send_slice(piece, send)
         self._transfers.sent(self._transfer, piece.kind, piece.count)
+
+
+def broken_off(transfer: Transfer, error: Exception) -> BodyBrokenOff:
+    """Tells of it, and is to be raised, where the rest of a body that was begun can not be had."""
+    log.warning("answer %s broken off after %d bytes: %s", transfer.id, transfer.done, error)
+    return BodyBrokenOff(str(error))
 
 
 async def first_slice(

@@ -10,7 +10,8 @@ from app.observability.request import CORRELATION_HEADER, NODE_HEADER, correlati
 from app.observability.transfers import Transfers
 from app.routes.http_range import content_range
 from app.routes.plans import Planned
-from app.routes.sending import CACHE_STATUS
+from app.routes.sending import CACHE_STATUS, broken_off
+from app.server.sendfile import BodyBrokenOff
 
 _CACHE_STATUS = {kind: text.encode() for kind, text in CACHE_STATUS.items()}
 
@@ -25,21 +26,32 @@ class Telling:
 
 
 class ShortAnswer:
-    """One answer, from its request to its end. `count` is that of its body's bytes. Ended with `is_over` or `was_refused`, once."""
+    """One answer, from its request to its end. `count` is that of its body's bytes. Ended with `is_over` or `gives_way`, once."""
 
-    __slots__ = ("_began", "_planned", "_target", "_telling", "_transfer", "correlation_id", "count", "status")
+    __slots__ = (
+        "_has_head",
+        "_planned",
+        "_target",
+        "_telling",
+        "_transfer",
+        "began",
+        "correlation_id",
+        "count",
+        "status",
+    )
 
     def __init__(
         self, telling: Telling, planned: Planned, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> None:
         plan = planned.plan
-        self._began = time.perf_counter()
+        self.began = time.perf_counter()
         self._telling = telling
         self._planned = planned
         self._target = target
         self.correlation_id = correlation_id_of(headers)
         self.count = len(planned.wanted)
         self.status = 206 if planned.is_range else 200
+        self._has_head = False
         self._transfer = telling.transfers.begin(
             plan.entry.meta.key.text,
             kind=plan.kind,
@@ -49,7 +61,8 @@ class ShortAnswer:
         )
 
     def lines(self, kind: SourceKind) -> bytes:
-        """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`."""
+        """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`; it is sent now."""
+        self._has_head = True
         plan = self._planned.plan
         lines = b"%bcontent-length: %d\r\ncache-status: %b\r\n%b: %b\r\n%b: %b\r\n" % (
             plan.lines,
@@ -68,15 +81,22 @@ class ShortAnswer:
         """So many bytes more of the body, which came from there."""
         self._telling.transfers.sent(self._transfer, kind, count)
 
+    def broken_off(self, error: Exception) -> BodyBrokenOff:
+        """The rest can not be had; to be raised."""
+        return broken_off(self._transfer, error)
+
     def is_over(self, *, whole: bool) -> None:
         """The last byte went out, or no more will."""
         self._telling.transfers.end(self._transfer, whole=whole)
-        seconds = time.perf_counter() - self._began
         if whole:
-            self._telling.metrics.was_answered(self._planned.plan.handler, self.status, seconds)
-        tell("GET", self._target, self.status, "served" if whole else "broken off", seconds, self.correlation_id)
+            self.was_counted_as(self.status)
+        status, outcome = self.status if self._has_head else 0, "served" if whole else "broken off"
+        tell("GET", self._target, status, outcome, time.perf_counter() - self.began, self.correlation_id)
 
-    def was_refused(self, status: int) -> None:
-        """Another answer was given in its place, and told of where it was given."""
+    def gives_way(self) -> None:
+        """To another answer, which is told of where it is given."""
         self._telling.transfers.end(self._transfer, whole=False)
-        self._telling.metrics.was_answered(self._planned.plan.handler, status, time.perf_counter() - self._began)
+
+    def was_counted_as(self, status: int) -> None:
+        """An answer with this status was given."""
+        self._telling.metrics.was_answered(self._planned.plan.handler, status, time.perf_counter() - self.began)

@@ -1,6 +1,5 @@
 """The short way: what a plan covers and has to be fetched, checked or waited for, past FastAPI and what is around it."""
 
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from typing import Any
@@ -15,9 +14,7 @@ from app.observability.request import CORRELATION_ID, App, RequestStory
 from app.routes.plans import Planned, Plans, target_of
 from app.routes.sending import first_slice
 from app.routes.short_answer import ShortAnswer, Telling
-from app.server.sendfile import HEAD, BodyBrokenOff, send_slice
-
-log = logging.getLogger(__name__)
+from app.server.sendfile import HEAD, send_slice
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -37,6 +34,7 @@ class Shortcut:
         mirror_timeout: float,
     ) -> None:
         self._app = app
+        self._whole_way = RequestStory(app, node=telling.node)
         self._plans = plans
         self._reader = reader
         self._telling = telling
@@ -48,17 +46,18 @@ class Shortcut:
         planned = self._planned(scope)
         found = planned.plan.found if planned is not None else None
         if planned is None or not isinstance(found, Found):  # A manifest is answered at once, or by its route.
-            await self._app(scope, receive, send)
+            await self._whole_way(scope, receive, send)
             return
         answer = ShortAnswer(self._telling, planned, target_of(scope), scope["headers"])
         try:
             await self._send(planned, found, answer, send)
         except PeerdError as error:
             self._plans.forget(target_of(scope), planned.plan)  # The next request asks again, from the beginning.
+            answer.gives_way()
             scope[CORRELATION_ID] = answer.correlation_id.decode()
             refusal = self._answer_error(Request({**scope, "app": self._app}), error)
-            answer.was_refused(refusal.status_code)
-            await RequestStory(refusal, node=self._telling.node)(scope, receive, send)
+            await RequestStory(refusal, node=self._telling.node, began=answer.began)(scope, receive, send)
+            answer.was_counted_as(refusal.status_code)
         except BaseException:
             answer.is_over(whole=False)
             raise
@@ -88,6 +87,5 @@ class Shortcut:
                         answer.went_out(part.kind, part.count)
                         part = await anext(slices, None)
                 except (PeerdError, OSError) as error:
-                    log.warning("%s; an answer is broken off before its end", error)
-                    raise BodyBrokenOff(str(error)) from error
+                    raise answer.broken_off(error) from error
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -260,8 +260,10 @@ class _Sender:
             if not data:
                 raise BodyBrokenOff(_SHORTER)
             self._see_that_it_is_open()
-            self._cycle.transport.writelines([before, data])
-            before = b""
+            if before:
+                self._cycle.transport.write(before)  # Not joined: that would copy the piece.
+                before = b""
+            self._cycle.transport.write(data)
             offset, count = offset + len(data), count - len(data)
             await self._protocol.taken()
             await self._let_others(len(data), ENCRYPTED_BYTES)

@@ -4,7 +4,6 @@ Owns: which connections are kept and for how long.
 """
 
 import contextlib
-import select
 import socket
 import ssl
 import threading
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from http.client import HTTPException
 
 from app.errors import SourceUnavailable
-from app.http1 import Response, ask
+from app.http1 import Response, ask, is_quiet
 from app.server.certificates import Certificates
 from peerd_gossip import Member
 
@@ -51,9 +50,7 @@ class MemberConnection:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last answer: neither its end nor anything that nobody asked for."""
-        looking = select.poll()
-        looking.register(self.connected(), select.POLLIN)
-        return not looking.poll(0)
+        return self._wire is not None and is_quiet(self._wire)
 
     def hang_up(self) -> None:
         """Wake the thread that reads from it, with an end. From any thread."""

@@ -19,7 +19,7 @@ from urllib3.util.ssltransport import SSLTransport
 
 from app.content.source import Abandoned
 from app.errors import UpstreamUnavailable
-from app.http1 import Response, ask
+from app.http1 import Response, ask, is_quiet
 from app.upstream.exchange import Answer, Hop
 from app.upstream.guard import Guard
 from app.upstream.pinned import CONNECTION_ERRORS, Dialler, proxy_headers, reason, request_target
@@ -239,7 +239,7 @@ def _still_open(kept: HTTPConnection) -> HTTPConnection:
 
     Asked in the thread: a system call there keeps nobody waiting.
     """
-    if not kept.is_connected:
+    if kept.sock is None or not is_quiet(kept.sock):
         kept.close()
         raise _Stale("closed between two exchanges")
     return kept

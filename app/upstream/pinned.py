@@ -14,6 +14,7 @@ from http.client import HTTPException
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError
 
+from app.http1 import NotHttp
 from app.upstream.proxies import Proxy
 from app.upstream.url import UpstreamUrl
 
@@ -114,6 +115,8 @@ def reason(error: Exception) -> str:
         return f"its certificate is not believed: {error.verify_message}; --upstream-ca names a CA file"
     if isinstance(error, TimeoutError):
         return "timed out"
+    if isinstance(error, NotHttp):
+        return str(error)
     if isinstance(error, ssl.SSLError) and error.reason:
         return f"TLS fails: {error.reason}"
     # The number's own text: asyncio puts the address into `strerror`, which is said already.

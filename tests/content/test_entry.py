@@ -44,8 +44,10 @@ def test_what_becomes_of_a_chunk_outlives_a_restart(
 def test_no_file_stays_open_longer_than_the_data_is_used(entry: Entry) -> None:
     before = len(os.listdir("/proc/self/fd"))
     held = entry.file()
-    for index in range(CHUNKS):
+    for index in range(CHUNKS - 1):
         entry.commit(index, CHECKSUM, 1.0)
     assert len(os.listdir("/proc/self/fd")) == before + 2
+    entry.commit(CHUNKS - 1, CHECKSUM, 1.0)
+    assert len(os.listdir("/proc/self/fd")) == before + 1, "a whole content has no more records to write"
     del held
     assert len(os.listdir("/proc/self/fd")) == before

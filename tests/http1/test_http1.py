@@ -1,12 +1,20 @@
 """What a blocking client puts on the wire, and what it takes for an answer."""
 
+import datetime as dt
 import socket
+import threading
 from collections.abc import Iterator
 from http.client import HTTPException
+from pathlib import Path
+from typing import Any
 
 import pytest
+from urllib3.util.ssltransport import SSLTransport
 
-from app.http1 import HEAD_BYTES_MAX, INTERIM_MAX, Headers, Response, ask
+from app.cli.authority import new_authority
+from app.http1 import HEAD_BYTES_MAX, INTERIM_MAX, Headers, NotHttp, Response, ask, is_quiet
+from app.server.certificates import Certificates
+from tests.support.certificates import written
 
 
 @pytest.fixture
@@ -34,7 +42,7 @@ def test_a_request_is_what_it_was_said_to_be(ends: tuple[socket.socket, socket.s
 
 @pytest.mark.parametrize("target", ["", "/a b", "/a\r\nX: y", "/ä", "/\x00"])
 def test_a_target_stays_one_word(ends: tuple[socket.socket, socket.socket], target: str) -> None:
-    with pytest.raises(ValueError, match="target"):
+    with pytest.raises(NotHttp, match="target"):
         ask(ends[0], "GET", target, {})
 
 
@@ -42,7 +50,7 @@ def test_a_target_stays_one_word(ends: tuple[socket.socket, socket.socket], targ
     ("name", "value"), [("X", "a\r\nY: b"), ("X", "a\nb"), ("X", "\x00"), ("X: y", "a"), ("", "a")]
 )
 def test_a_header_stays_one_line(ends: tuple[socket.socket, socket.socket], name: str, value: str) -> None:
-    with pytest.raises(ValueError, match="header"):
+    with pytest.raises(NotHttp, match="header"):
         ask(ends[0], "GET", "/", {name: value})
 
 
@@ -56,7 +64,8 @@ def test_a_header_stays_one_line(ends: tuple[socket.socket, socket.socket], name
         (b"HTTP/1.1 204 No Content\r\n", b"", False),
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n", b"", False),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: Chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: Chunked \r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\n" + 2 * b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n", b"hello", True),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n", b"hello", True),
         (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n", b"hello", False),
@@ -103,6 +112,8 @@ def test_what_comes_before_the_final_answer_is_passed_over(ends: tuple[socket.so
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + HEAD_BYTES_MAX * b"a" + b"\r\n\r\n",
         (INTERIM_MAX + 1) * b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -112,6 +123,49 @@ def test_what_comes_before_the_final_answer_is_passed_over(ends: tuple[socket.so
 def test_anything_else_is_no_answer(ends: tuple[socket.socket, socket.socket], answer: bytes) -> None:
     with pytest.raises((HTTPException, OSError)):
         answered(ends, answer)
+
+
+def test_a_connection_is_quiet_until_something_comes(ends: tuple[socket.socket, socket.socket]) -> None:
+    client, server = ends
+    assert is_quiet(client)
+    server.sendall(b"H")
+    assert not is_quiet(client)
+    client.recv(1)
+    assert is_quiet(client)
+    server.close()
+    assert not is_quiet(client)
+
+
+@pytest.mark.parametrize("is_within_tls", [False, True], ids=["TLS", "TLS within TLS"])
+def test_what_tls_has_decrypted_already_is_not_quiet(tmp_path: Path, is_within_tls: bool) -> None:
+    """The end of one answer and what nobody asked for came in one record: the socket has nothing more."""
+    authority = new_authority(days=10, now=dt.datetime.now(dt.UTC))
+    ours, theirs = (
+        Certificates(written(tmp_path / "a", authority, "a")),
+        Certificates(written(tmp_path / "b", authority, "b")),
+    )
+    near, far = socket.socketpair()
+
+    def serve() -> None:
+        with theirs.door.wrap_socket(far, server_side=True) as server:
+            server.sendall(b"answer and more")
+            server.recv(1)
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    context = ours.client()
+    context.check_hostname = False
+    near.settimeout(10)
+    wire: Any = SSLTransport(near, context) if is_within_tls else context.wrap_socket(near)
+    try:
+        assert wire.recv(6) == b"answer"
+        assert not is_quiet(wire)
+        assert wire.recv(100) == b" and more"
+        assert is_quiet(wire)
+    finally:
+        wire.close()
+        near.close()
+        serving.join(10)
 
 
 def test_headers_are_found_whatever_their_case_and_all_of_one_name() -> None:

@@ -11,6 +11,7 @@ from tests.support import made
 from tests.support.nodes import Node, running_alone
 from tests.support.origin import Origin, file
 from tests.support.wire import Reply
+from tests.upstream.conversation import Asked, Wire, response
 
 pytestmark = [pytest.mark.xdist_group("conversations")]
 
@@ -70,6 +71,27 @@ def test_both_ways_give_the_same_answer(node: Node, target: str, header: str | N
     range_ = {} if header is None else {"Range": header}
     long_way = node.ask(target, headers={**range_, "If-Match": "*"})  # And leaves the short way open for a second.
     assert shown(node.ask(target, headers=range_)) == shown(long_way)
+
+
+@pytest.mark.parametrize("door", ["/v2", "/blobs"])
+def test_both_ways_refuse_in_the_same_words(node: Node, origin: Origin, door: str) -> None:
+    data = made.content(f"refused at {door}", SIZE)
+    honest = file(data, ETag="one")
+
+    async def of_its_beginning_only(asked: Asked, wire: Wire) -> None:
+        is_beginning = asked.headers.get("range", "").startswith("bytes=0-")
+        await (honest(asked, wire) if is_beginning else wire.send(response(403)))
+
+    path = f"/v2/team/app/blobs/{made.digest_of(data)}" if door == "/v2" else "/refused"
+    url = origin.at(path, of_its_beginning_only)
+    target = f"{path}?ns=origin.test" if door == "/v2" else f"/blobs/{url}"
+    beginning, end = {"Range": "bytes=0-9"}, {"Range": "bytes=2000000-2000009"}
+    assert node.ask(target, headers=beginning).status == 206  # And leaves the short way open for a second.
+    short_way = node.ask(target, headers=end)
+    assert short_way.status == (404 if door == "/v2" else 403)
+    assert shown(node.ask(target, headers={**end, "If-Match": "*"})) == shown(short_way)
+    transfers = json.loads(node.ask("/api/v1/transfers").body)["transfers"]
+    assert all(transfer["state"] in ("finished", "broken") for transfer in transfers)
 
 
 def test_another_namespace_is_another_question(node: Node) -> None:
