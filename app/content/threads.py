@@ -3,8 +3,8 @@
 Pools of their own, so that none waits for another: `upstream` and `peers` carry bytes in, `disk` hashes and deletes. A node that
 waits for another node, which in turn waits for upstream, must never keep a third one's question to upstream waiting.
 
-They stand back for the event loop, which has a moment's work for each of many, and which they would keep waiting twice: for a
-processor, and then, as Python runs one thread at a time, for its turn.
+Those of `upstream`, which write and hash while clients are sent what came before, stand back for the event loop: it has a moment's work for
+each of many, and they would keep it waiting twice, for a processor, and then, as Python runs one thread at a time, for its turn.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 NICENESS = 10
-"""How far they stand back: nice(2), which on Linux is of the thread that calls it (setpriority(2), notes)."""
+"""How far those of `upstream` stand back: nice(2), which on Linux is of the thread that calls it (setpriority(2), notes)."""
 
 
 class Threads:
@@ -26,8 +26,8 @@ class Threads:
 
     def __init__(self, *, upstream: int = 16, peers: int = 16, disk: int = 3) -> None:
         self.upstream = ThreadPoolExecutor(upstream, "upstream", _stand_back)
-        self.peers = ThreadPoolExecutor(peers, "peers", _stand_back)
-        self._disk = ThreadPoolExecutor(disk, "disk", _stand_back)
+        self.peers = ThreadPoolExecutor(peers, "peers")
+        self._disk = ThreadPoolExecutor(disk, "disk")
 
     async def __aenter__(self) -> Self:
         return self
