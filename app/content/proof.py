@@ -25,7 +25,7 @@ from app.content.flight import Flights
 from app.content.source import Content, SourceKind
 from app.content.tasks import Tasks
 from app.content.threads import Threads
-from app.errors import DigestMismatch, PeerdError
+from app.errors import DigestMismatch, PeerdError, anew
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -42,6 +42,7 @@ class _Running:
     def __init__(self, digest: Digest, entry: Entry) -> None:
         self.lock = asyncio.Lock()
         self.following = False
+        self.disproof: DigestMismatch | None = None
         self._digest = digest
         self.restart(entry)
 
@@ -90,6 +91,8 @@ class Proofs:
     async def _follow(self, content: Content, entry: Entry, running: _Running) -> None:
         try:
             async with running.lock:
+                if running.disproof is not None:  # By a reader, who came first.
+                    return
                 while not entry.verified and self._is_at_hand(entry, running):
                     if not await self._hash_on(content, entry, running, fetch=False):
                         return
@@ -112,6 +115,8 @@ class Proofs:
             return
         running = self._of(entry, content.digest)
         async with running.lock:
+            if running.disproof is not None:
+                raise anew(running.disproof)
             while not entry.verified and not running.is_through(entry):
                 await self._hash_on(content, entry, running, fetch=True)
             if not entry.verified:
@@ -157,9 +162,10 @@ class Proofs:
             return
         self._flights.suspect(content.key)
         self._cache.forget(entry)
-        raise DigestMismatch(
+        running.disproof = DigestMismatch(
             f"{content.key} hashes to {found}; all of it was dropped and is fetched anew when asked for"
         )
+        raise anew(running.disproof)
 
 
 def _update(running: "_Hash", parts: Sequence[Slice]) -> "_Hash":

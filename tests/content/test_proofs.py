@@ -77,6 +77,18 @@ async def test_after_a_while_members_are_asked_again(tmp_path: Path) -> None:
         assert await it.read(content, entry) == DATA
 
 
+async def test_it_is_disproved_once_for_all_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = FakeSource(DATA, [Conduct(consistent_liar)], kind=SourceKind.PEER)
+    async with heart(tmp_path, [members]) as it:
+        suspected, suspect = [], it.reader.flights.suspect
+        monkeypatch.setattr(it.reader.flights, "suspect", lambda key: (suspected.append(key), suspect(key)))
+        content, entry = it.content(DATA, digest=DIGEST)
+        ends = await asyncio.gather(*(it.read(content, entry) for _ in range(3)), return_exceptions=True)
+        assert [type(end) for end in ends] == 3 * [DigestMismatch]
+        await it.settled()
+        assert suspected == [content.key]
+
+
 async def test_the_last_chunk_waits_for_the_proof_even_if_it_is_the_only_one(tmp_path: Path) -> None:
     async with heart(tmp_path, [FakeSource(b"wrong")]) as it:
         content, entry = it.content(b"right", digest=Digest.of(b"right"))
