@@ -73,10 +73,8 @@ class Response(HTTPResponse):
                 break
         else:
             raise NotHttp(f"answers with more than {INTERIM_MAX} heads before the final one")
-        if any(
-            coding.strip().lower() != "chunked"
-            for coding in head.headers.get("Transfer-Encoding", "chunked").split(",")
-        ):
+        codings = head.headers.get("Transfer-Encoding", "chunked").lower().split(",")
+        if {coding.strip() for coding in codings} - {""} != {"chunked"}:
             raise NotHttp("answers in a transfer coding that was not asked for")
         self.status = self.code = head.status
         self.headers = self.msg = head.headers  # type: ignore[assignment]
@@ -169,9 +167,12 @@ def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body
 
 def is_quiet(wire: socket) -> bool:
     """Whether nothing has come since the last answer: neither the connection's end nor anything that nobody asked for."""
-    # What TLS has decrypted already is not seen on the socket; of urllib3's TLS within TLS it is in an object of its own.
+    # What TLS has taken from the socket is not seen there: a rest that is decrypted, and of urllib3's TLS within TLS what is not yet.
     pending = getattr(getattr(wire, "sslobj", wire), "pending", None)
     if pending is not None and pending():
+        return False
+    incoming = getattr(wire, "incoming", None)
+    if incoming is not None and incoming.pending:
         return False
     looking = select.poll()
     looking.register(wire, select.POLLIN)

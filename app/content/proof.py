@@ -155,9 +155,9 @@ class Proofs:
         return Slice(entry.file(), span.start, len(span), SourceKind.CACHE)
 
     def _conclude(self, content: Content, entry: Entry, running: _Running) -> None:
-        self._running.pop(entry, None)
         found = running.hash.hexdigest()
         if content.digest is not None and found == content.digest.hex:
+            self._running.pop(entry, None)
             self._cache.promote(entry)
             return
         self._flights.suspect(content.key)

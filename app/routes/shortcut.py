@@ -56,8 +56,8 @@ class Shortcut:
             answer.gives_way()
             scope[CORRELATION_ID] = answer.correlation_id.decode()
             refusal = self._answer_error(Request({**scope, "app": self._app}), error)
-            await RequestStory(refusal, node=self._telling.node, began=answer.began)(scope, receive, send)
             answer.was_counted_as(refusal.status_code)
+            await RequestStory(refusal, node=self._telling.node, began=answer.began)(scope, receive, send)
         except BaseException:
             answer.is_over(whole=False)
             raise

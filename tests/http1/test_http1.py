@@ -3,6 +3,7 @@
 import datetime as dt
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -65,6 +66,7 @@ def test_a_header_stays_one_line(ends: tuple[socket.socket, socket.socket], name
         (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n", b"", False),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: Chunked \r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: ,chunked,\r\n", b"5\r\nhello\r\n0\r\n\r\n", True),
         (b"HTTP/1.1 200 OK\r\n" + 2 * b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n", b"hello", True),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n", b"hello", True),
@@ -149,6 +151,7 @@ def test_what_tls_has_decrypted_already_is_not_quiet(tmp_path: Path, is_within_t
     def serve() -> None:
         with theirs.door.wrap_socket(far, server_side=True) as server:
             server.sendall(b"answer and more")
+            server.sendall(b"and more")
             server.recv(1)
 
     serving = threading.Thread(target=serve)
@@ -160,7 +163,10 @@ def test_what_tls_has_decrypted_already_is_not_quiet(tmp_path: Path, is_within_t
     try:
         assert wire.recv(6) == b"answer"
         assert not is_quiet(wire)
-        assert wire.recv(100) == b" and more"
+        assert wire.recv(9) == b" and more"
+        time.sleep(0.1)
+        assert not is_quiet(wire)
+        assert wire.recv(8) == b"and more"
         assert is_quiet(wire)
     finally:
         wire.close()
