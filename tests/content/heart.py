@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -166,7 +167,10 @@ def no_file_left_open() -> Iterator[None]:
     try:
         before = set(os.listdir("/proc/self/fd"))
         yield
-        left = set(os.listdir("/proc/self/fd")) - before
+        # A thread lets go of what it had a moment after it has said that it is done.
+        deadline = time.monotonic() + 10
+        while (left := set(os.listdir("/proc/self/fd")) - before) and time.monotonic() < deadline:
+            time.sleep(0.005)
         assert not left, [os.readlink(f"/proc/self/fd/{fd}") for fd in left if os.path.lexists(f"/proc/self/fd/{fd}")]
     finally:
         gc.enable()
