@@ -58,6 +58,12 @@ class Shortcut:
             refusal = self._answer_error(Request({**scope, "app": self._app}), error)
             answer.was_counted_as(refusal.status_code)
             await RequestStory(refusal, node=self._telling.node, began=answer.began)(scope, receive, send)
+        except (
+            OSError
+        ):  # A disk that can not be read, or no more open files, before anything was sent: the whole way tells of it.
+            self._plans.forget(target_of(scope), planned.plan)
+            answer.gives_way()
+            await self._whole_way(scope, receive, send)
         except BaseException:
             answer.is_over(whole=False)
             raise
@@ -70,7 +76,7 @@ class Shortcut:
         return self._plans.find(target_of(scope), scope["headers"])
 
     async def _send(self, planned: Planned, found: Found, answer: ShortAnswer, send: Send) -> None:
-        """Raises PeerdError where not even the first byte can be had; nothing was sent then."""
+        """Raises PeerdError or OSError where not even the first byte can be had; nothing was sent then."""
         plan = planned.plan
         patience_seconds = None if plan.kind == "file" else self._mirror_timeout
         with self._reader.reading(found.content, plan.entry) as reading:

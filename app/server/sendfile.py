@@ -9,8 +9,7 @@ buffer is empty before the raw socket writes.
 
 uvicorn is pinned (pyproject.toml), because this touches what it does not promise: `HttpToolsProtocol._start_asgi_task`, and
 the cycle's `transport`, `response_started`, `waiting_for_100_continue`, `keep_alive`, `default_headers`, `chunked_encoding`,
-`expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds
-it to that.
+`expected_content_length` and `disconnected`. tests/server/test_sendfile.py holds it to that.
 """
 
 import asyncio
@@ -222,9 +221,8 @@ class _Sender:
         cycle = self._cycle
         if not count:
             return
-        if (
-            cycle.scope["method"] == "HEAD"
-        ):  # As uvicorn does with bytes: none is sent, and the length stands for what would be.
+        if cycle.scope["method"] == "HEAD":
+            # As uvicorn does with bytes: none is sent, and the length stands for what would be.
             cycle.expected_content_length = 0
             return
         before, self._head = self._head, b""

@@ -65,7 +65,7 @@ class Talk:
 
     def __init__(self, kind: str = "file") -> None:
         self.heart = Heart()
-        self.problem: PeerdError | None = None
+        self.problem: Exception | None = None
         self.begins = False
         self.kind = cast("Any", kind)
         self.asked = 0
@@ -303,6 +303,16 @@ async def test_what_can_not_be_fetched_is_the_applications_own_error_and_the_nex
     assert talk.metrics.registry.get_sample_value("peerd_request_duration_seconds_count", labels) == 1
     assert await talk.ask() == []
     assert talk.asked == 2
+
+
+async def test_what_can_not_be_read_goes_the_whole_way_which_tells_of_it() -> None:
+    talk = Talk()
+    talk.heart.here = talk.heart.settled = False
+    await talk.ask()
+    talk.problem = OSError(24, "Too many open files")
+    assert await talk.ask() == []
+    assert talk.asked == 2
+    assert [one.state for one in talk.transfers] == ["broken"]
 
 
 async def test_a_manifest_that_is_not_at_hand_goes_the_whole_way() -> None:
