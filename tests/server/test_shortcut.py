@@ -18,7 +18,7 @@ from app.content.descriptor import Slice, nameless
 from app.content.library import Found
 from app.content.reader import Reader
 from app.content.source import SourceKind
-from app.errors import PeerdError, Unobtainable
+from app.errors import Unobtainable
 from app.observability.metrics import Metrics
 from app.observability.request import correlation_id
 from app.observability.transfers import Transfers
