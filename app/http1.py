@@ -6,17 +6,21 @@ library reads them as e-mail, which is more Python than all the rest of an excha
 Owns: what stands on the wire before a body, and what is believed of an answer's head.
 """
 
+import io
 import re
 import select
+import socket
+import struct
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
-from socket import socket
 
 import httptools
 
 HEAD_BYTES_MAX = 64 << 10
 INTERIM_MAX = 16
 """Heads before that of the final answer (RFC 9110, section 15.2), which are passed over."""
+
+_BUFFER_BYTES = 8 << 10
 
 # RFC 9110, sections 5.1 and 5.5; RFC 9112, section 3.2. What is not of this kind could end a line and begin another.
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -131,13 +135,61 @@ class _Head:
         self.is_last = not self._parser.should_keep_alive()
 
 
-def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+class _Incoming(io.RawIOBase):
+    """What comes over a plain socket, for `Response`.
+
+    Where it waits in the kernel (`be_patient`), a piece of a body is one system call however it comes, not two for each part of it; and as often
+    Python's lock, which all threads that carry bytes wait for, is let go and taken again.
+    """
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self, _BUFFER_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: memoryview) -> int:  # type: ignore[override]
+        # What fills the buffer may be the end of an answer; more than that is asked for only where it is to come.
+        flags = socket.MSG_WAITALL if len(into) > _BUFFER_BYTES else 0
+        for _ in range(_WAITS):
+            try:
+                return self._wire.recv_into(into, len(into), flags)
+            except BlockingIOError:
+                pass
+        raise TimeoutError("timed out")
+
+
+_WAITS = 2
+"""In so many parts an answer's silence is waited for: a part in which something came ends with what there is, and is no silence."""
+
+
+def be_patient(wire: socket.socket, seconds: float) -> None:
+    """From now on wait so long for bytes to go out or come in, and up to half as long again; in the kernel where that is possible."""
+    if type(wire) is not socket.socket:  # What TLS makes of bytes that come is not for the kernel to know.
+        wire.settimeout(seconds)
+    else:
+        wire.settimeout(None)
+        _let_wait(wire, socket.SO_RCVTIMEO, seconds / _WAITS)
+        _let_wait(wire, socket.SO_SNDTIMEO, seconds)
+
+
+def _let_wait(wire: socket.socket, option: int, seconds: float) -> None:
+    whole, part = divmod(max(1, round(seconds * 1e6)), 1_000_000)  # None at all would be for ever (socket(7)).
+    wire.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, part))
+
+
+def ask(
+    wire: socket.socket, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+) -> Response:
     """Send a request and read the answer's head.
 
     Close the response, or read it to its end, before the next request; not at all where it `will_close`.
 
     Args:
-        wire: connected, TLS or not; its time-out is between two bytes.
+        wire: connected, TLS or not; its time-out is between two bytes (`be_patient`).
         method: GET or POST.
         target: the request target's own bytes, `%2b` and all.
         headers: all of them but `Content-Length`; `Host` too.
@@ -155,8 +207,11 @@ def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             raise NotHttp(f"a header {name!r} has a character that it can not have")
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    wire.sendall(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + (body or b""))
-    response = Response(wire, method=method)
+    try:
+        wire.sendall(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + (body or b""))
+    except BlockingIOError as error:
+        raise TimeoutError("timed out") from error
+    response = Response(_Incoming(wire) if type(wire) is socket.socket else wire, method=method)  # type: ignore[arg-type]
     try:
         response.begin()
     except BaseException:
@@ -165,7 +220,7 @@ def ask(wire: socket, method: str, target: str, headers: Mapping[str, str], body
     return response
 
 
-def is_quiet(wire: socket) -> bool:
+def is_quiet(wire: socket.socket) -> bool:
     """Whether nothing has come since the last answer: neither the connection's end nor anything that nobody asked for."""
     # What TLS has taken from the socket is not seen there: a rest that is decrypted, and of urllib3's TLS within TLS what is not yet.
     pending = getattr(getattr(wire, "sslobj", wire), "pending", None)

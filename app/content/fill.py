@@ -21,6 +21,7 @@ from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor, Slice
 from app.content.entry import Entry
 from app.content.location import Location
+from app.content.outlet import Lead, Outlet
 from app.content.source import Abandoned, Offer, SourceKind, Want
 from app.errors import PeerdError, SourceLied, SourceUnavailable
 
@@ -60,6 +61,7 @@ class Fill:
         self._loop = loop
         self._waiters: list[asyncio.Future[None]] = []
         self._is_told = False
+        self._lead: Lead | None = None
         self.lock = threading.Lock()
         self.position = self.released = self.span.start
         self.kept = True
@@ -90,14 +92,49 @@ class Fill:
 
     async def wait_beyond(self, position: int) -> None:
         """Return when bytes after `position` are released, or the fill has ended one way or the other."""
-        self.waiting += 1
+        self.waiting += 1  # Before it looks: a thread that releases more looks here afterwards.
         try:
-            while self.released <= position and not self.done and self.error is None:
-                woken = self._loop.create_future()
-                self._waiters.append(woken)
-                await woken
+            while self.released <= position and not self.has_ended:
+                await self._told()
         finally:
             self.waiting -= 1
+
+    async def follow(self, position: int, stop: int, outlet: Outlet | None = None) -> int:
+        """Return when a client who reads from `position` up to `stop` is to be sent something, or the fill has ended; from where on.
+
+        Where `outlet` is open, the thread that brings the bytes sends them there, as they are released, until all of them went or the client takes
+        no more at once. It does so for one client; others follow it from the event loop.
+        """
+        if outlet is None or self._lead is not None or not outlet.is_open:
+            await self.wait_beyond(position)
+            return position
+        lead = Lead(outlet, position, stop)
+        self.waiting += 1
+        self._lead = lead
+        try:
+            lead.go_on(self.released, self.slice)
+            while not (lead.is_over or self.has_ended or self._is_through(lead)):
+                await self._told()
+        finally:
+            self.waiting -= 1
+            self._lead = None
+            position = lead.end()
+        return position
+
+    def _is_through(self, lead: Lead) -> bool:
+        """Whether all has gone out and more is to come than that; at the chunk's end the loop is told that it is done, and once is enough."""
+        return lead.position == lead.stop < self.span.stop
+
+    @property
+    def has_ended(self) -> bool:
+        """One way or the other."""
+        return self.done or self.error is not None
+
+    async def _told(self) -> None:
+        """Return when there is something new to look at."""
+        woken = self._loop.create_future()
+        self._waiters.append(woken)
+        await woken
 
     async def ended(self) -> None:
         """Return when the chunk is in, or will not come."""
@@ -184,7 +221,12 @@ class Fill:
         """Show what there is to the readers; from a thread."""
         self.hash_released = self._hash.copy()
         self.released = self.position
-        if not self._is_told:  # A busy loop is told once.
+        lead = self._lead  # Before `waiting`, which counts its reader, too.
+        others = self.waiting
+        if lead is not None:
+            lead.go_on(self.released, self.slice)
+            others -= not (lead.is_over or self._is_through(lead))
+        if others and not self._is_told:  # A busy loop is told once.
             self._is_told = True
             self._loop.call_soon_threadsafe(self._notify)
 

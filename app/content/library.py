@@ -21,6 +21,7 @@ from app.content.key import ContentKey
 from app.content.layout import CHUNKS_MAX, Meta
 from app.content.location import BlobInRegistry, FileAtUrl, Location
 from app.content.names import Name, Resolution
+from app.content.outlet import Outlet
 from app.content.passing import Passing
 from app.content.reader import Reader
 from app.content.resolver import Resolver
@@ -41,8 +42,8 @@ class Readable(Protocol):
     def progress(self) -> int:
         """A number that grows as long as bytes come in."""
 
-    def slices(self, wanted: ByteRange | None) -> AsyncGenerator[Slice, None]:
-        """The bytes of a range; None where the size is not known: all there will be."""
+    def slices(self, wanted: ByteRange | None, outlet: Outlet | None = None) -> AsyncGenerator[Slice, None]:
+        """The bytes of a range; None where the size is not known: all there will be. What goes out by `outlet` is not among them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from app.content.byte_range import ByteRange
 from app.content.descriptor import Descriptor, Slice, nameless
+from app.content.outlet import Outlet
 from app.content.source import Abandoned, SourceKind
 from app.errors import PeerdError, SourceLied, SourceUnavailable, Unobtainable, anew, without_frames
 
@@ -101,8 +102,8 @@ class Passing:
             raise anew(self._error or Unobtainable("upstream never said how long it is"))
         return self.size
 
-    async def slices(self, wanted: ByteRange | None) -> AsyncGenerator[Slice, None]:
-        """The bytes of `wanted`, or all there will be."""
+    async def slices(self, wanted: ByteRange | None, _outlet: Outlet | None = None) -> AsyncGenerator[Slice, None]:
+        """The bytes of `wanted`, or all there will be; through no outlet, since upstream has to wait for a slow client here."""
         position = wanted.start if wanted else self._start
         while wanted is None or position < wanted.stop:
             available = self._position

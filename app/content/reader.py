@@ -17,6 +17,7 @@ from app.content.descriptor import Slice
 from app.content.entry import Entry
 from app.content.flight import Flights
 from app.content.layout import Meta
+from app.content.outlet import Outlet
 from app.content.prefetch import Prefetcher
 from app.content.proof import Proofs
 from app.content.source import Content
@@ -43,10 +44,12 @@ class Reading:
         """Grows as long as anything of this content comes in, whoever asked for it."""
         return self._reader.flights.progress(self.entry)
 
-    async def slices(self, wanted: ByteRange | None = None) -> AsyncGenerator[Slice, None]:
+    async def slices(
+        self, wanted: ByteRange | None = None, outlet: Outlet | None = None
+    ) -> AsyncGenerator[Slice, None]:
         """The bytes of `wanted` (None: all), in order, each slice true when it is yielded.
 
-        Close the generator when the client leaves.
+        What went out by `outlet` before is not yielded. Close the generator when the client leaves.
 
         Raises:
             Unobtainable, ContentChanged, DigestMismatch, UpstreamError, ContentUnknown: the rest can not be had.
@@ -86,13 +89,13 @@ class Reading:
                 stop = min(wanted.stop, fill.span.stop)
                 while position < stop:
                     fill.was_read = True
-                    await fill.wait_beyond(position)
-                    if fill.released > position:
-                        part = fill.slice(position, min(stop, fill.released))
-                        yield part
-                        position += part.count
-                    elif entry.has(index):
-                        break  # Another fetch brought it meanwhile.
+                    position = await fill.follow(position, stop, outlet)
+                    until = min(stop, fill.released)
+                    if position < until:
+                        yield fill.slice(position, until)
+                        position = until
+                    elif position == stop or entry.has(index):
+                        break  # All of it went out; or another fetch brought the chunk meanwhile.
                     else:
                         fill = reader.flights.again(content, fill)
                 reader.was_read(entry, index, index + 1)

@@ -18,6 +18,7 @@ from app.routes.conditions import if_match_holds, if_none_match_holds, if_range_
 from app.routes.http_range import parse_range
 from app.routes.node import node_of
 from app.routes.sending import answer_with
+from app.server.sendfile import outlet_of
 
 _PREFIX = "/blobs/"
 _ESCAPED_SCHEME = re.compile(r"https?(?:%3a|:%2f)", re.IGNORECASE)
@@ -73,6 +74,7 @@ async def get_file(
         library=node.library,
         transfers=node.transfers,
         patience_seconds=None,
+        outlet=outlet_of(request.scope),
     )
 
 

@@ -22,6 +22,7 @@ from app.routes.conditions import if_match_holds, if_none_match_holds, if_range_
 from app.routes.http_range import parse_range
 from app.routes.node import Node, node_of
 from app.routes.sending import CACHE_STATUS, ContentAnswer, answer_with, first_slice
+from app.server.sendfile import outlet_of
 
 _BLOB_TYPE = "application/octet-stream"
 
@@ -147,6 +148,7 @@ async def get_blob(
         library=node.library,
         transfers=node.transfers,
         patience_seconds=node.settings.mirror_timeout,
+        outlet=outlet_of(request.scope),
     )
 
 

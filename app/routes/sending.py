@@ -20,7 +20,7 @@ from app.content.source import SourceKind
 from app.errors import PeerdError, Unobtainable
 from app.observability.transfers import Transfer, Transfers
 from app.routes.http_range import RequestedRange, content_range, resolve
-from app.server.sendfile import BodyBrokenOff, ClientLeft, Send, send_slice
+from app.server.sendfile import BodyBrokenOff, ClientLeft, Send, Sender, send_slice
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +91,12 @@ def broken_off(transfer: Transfer, error: Exception) -> BodyBrokenOff:
 
 
 async def first_slice(
-    slices: AsyncGenerator[Slice, None], progress: Callable[[], int], patience_seconds: float | None
+    slices: AsyncGenerator[Slice, None], progress: Callable[[], int | None], patience_seconds: float | None
 ) -> Slice | None:
-    """The first bytes, waited for as long as something comes in. Raises Unobtainable when nothing does for that long."""
+    """The first bytes, waited for as long as something comes in. Raises Unobtainable when nothing does for that long.
+
+    `progress` says None once there is no hurry any more: the first bytes went out another way.
+    """
     if patience_seconds is None:
         return await anext(slices, None)
     try:
@@ -112,7 +115,7 @@ class _Patience:
     An object, not a closure: one that refers to itself would keep the content's file open until the garbage collector comes by.
     """
 
-    def __init__(self, limit: asyncio.Timeout, progress: Callable[[], int], seconds: float) -> None:
+    def __init__(self, limit: asyncio.Timeout, progress: Callable[[], int | None], seconds: float) -> None:
         self._limit = limit
         self._progress = progress
         self._seconds = seconds
@@ -134,7 +137,11 @@ class _Patience:
     def _look_again(self) -> None:
         if self._limit.expired():  # In this very turn of the loop: the reader was cancelled, and will know next.
             return
-        if (now := self._progress()) != self._seen:
+        now = self._progress()
+        if now is None:
+            self._limit.reschedule(None)
+            return
+        if now != self._seen:
             self._seen = now
             self._limit.reschedule(self._loop.time() + self._seconds)
         self._timer = self._loop.call_later(self._seconds / 10, self._look_again)
@@ -158,6 +165,7 @@ async def answer_with(
     library: Library,
     transfers: Transfers,
     patience_seconds: float | None,
+    outlet: Sender | None,
 ) -> Response:
     """What was found, or the ranges of it that were asked for. `headers` are those of every answer of it.
 
@@ -192,6 +200,7 @@ async def answer_with(
             transfer=transfer,
             transfers=transfers,
             life=stack,
+            outlet=outlet,
         )
 
 
@@ -206,6 +215,7 @@ async def _answer(
     transfer: Transfer,
     transfers: Transfers,
     life: AsyncExitStack,
+    outlet: Sender | None,
 ) -> Response:
     """200, 206 or a multipart 206 for `ranges` of a content of `size` bytes; None where the size is not known.
 
@@ -215,7 +225,9 @@ async def _answer(
         PeerdError: not even the first byte can be had; nothing was sent.
     """
     wanted: Sequence[ByteRange | None] = _whole(size) if ranges is None else ranges
-    generators = [await life.enter_async_context(aclosing(readable.slices(part))) for part in wanted]
+    generators = [await life.enter_async_context(aclosing(readable.slices(part, outlet))) for part in wanted]
+    if outlet is not None:
+        outlet.tell(lambda kind, count: transfers.sent(transfer, kind, count))
     first = await first_slice(generators[0], readable.progress, patience_seconds) if generators else None
     if first is not None:
         headers["Cache-Status"] = CACHE_STATUS[first.kind]

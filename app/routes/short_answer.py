@@ -26,10 +26,14 @@ class Telling:
 
 
 class ShortAnswer:
-    """One answer, from its request to its end. `count` is that of its body's bytes. Ended with `is_over` or `gives_way`, once."""
+    """One answer, from its request to its end, by `is_over` or `gives_way`, once.
+
+    Attributes:
+        count: of its body's bytes.
+        has_begun: its head goes out, or went.
+    """
 
     __slots__ = (
-        "_has_head",
         "_planned",
         "_target",
         "_telling",
@@ -37,6 +41,7 @@ class ShortAnswer:
         "began",
         "correlation_id",
         "count",
+        "has_begun",
         "status",
     )
 
@@ -51,7 +56,7 @@ class ShortAnswer:
         self.correlation_id = correlation_id_of(headers)
         self.count = len(planned.wanted)
         self.status = 206 if planned.is_range else 200
-        self._has_head = False
+        self.has_begun = False
         self._transfer = telling.transfers.begin(
             plan.entry.meta.key.text,
             kind=plan.kind,
@@ -61,8 +66,8 @@ class ShortAnswer:
         )
 
     def lines(self, kind: SourceKind) -> bytes:
-        """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`; it is sent now."""
-        self._has_head = True
+        """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`; it is sent now. From any thread."""
+        self.has_begun = True
         plan = self._planned.plan
         lines = b"%bcontent-length: %d\r\ncache-status: %b\r\n%b: %b\r\n%b: %b\r\n" % (
             plan.lines,
@@ -90,7 +95,7 @@ class ShortAnswer:
         self._telling.transfers.end(self._transfer, whole=whole)
         if whole:
             self.was_counted_as(self.status)
-        status, outcome = self.status if self._has_head else 0, "served" if whole else "broken off"
+        status, outcome = self.status if self.has_begun else 0, "served" if whole else "broken off"
         tell("GET", self._target, status, outcome, time.perf_counter() - self.began, self.correlation_id)
 
     def gives_way(self) -> None:

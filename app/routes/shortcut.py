@@ -14,7 +14,7 @@ from app.observability.request import CORRELATION_ID, App, RequestStory
 from app.routes.plans import Planned, Plans, target_of
 from app.routes.sending import first_slice
 from app.routes.short_answer import ShortAnswer, Telling
-from app.server.sendfile import HEAD, send_slice
+from app.server.sendfile import HEAD, Sender, outlet_of, send_slice
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -50,7 +50,7 @@ class Shortcut:
             return
         answer = ShortAnswer(self._telling, planned, target_of(scope), scope["headers"])
         try:
-            await self._send(planned, found, answer, send)
+            await self._send(planned, found, answer, outlet_of(scope), send)
         except PeerdError as error:
             self._plans.forget(target_of(scope), planned.plan)  # The next request asks again, from the beginning.
             answer.gives_way()
@@ -75,23 +75,34 @@ class Shortcut:
             return None
         return self._plans.find(target_of(scope), scope["headers"])
 
-    async def _send(self, planned: Planned, found: Found, answer: ShortAnswer, send: Send) -> None:
+    async def _send(
+        self, planned: Planned, found: Found, answer: ShortAnswer, outlet: Sender | None, send: Send
+    ) -> None:
         """Raises PeerdError or OSError where not even the first byte can be had; nothing was sent then."""
         plan = planned.plan
         patience_seconds = None if plan.kind == "file" else self._mirror_timeout
-        with self._reader.reading(found.content, plan.entry) as reading:
-            async with aclosing(reading.slices(planned.wanted)) as slices:
-                part = await first_slice(slices, reading.progress, patience_seconds)
-                if part is None:
-                    raise AssertionError("a plan is for some bytes")
-                await send(
-                    {"type": HEAD, "status": answer.status, "lines": answer.lines(part.kind), "count": answer.count}
-                )
-                try:
-                    while part is not None:
-                        await send_slice(part, send)
-                        answer.went_out(part.kind, part.count)
-                        part = await anext(slices, None)
-                except (PeerdError, OSError) as error:
-                    raise answer.broken_off(error) from error
+        if outlet is not None:
+            outlet.promise(answer.status, answer.lines, answer.count)
+            outlet.tell(answer.went_out)
+        try:
+            with self._reader.reading(found.content, plan.entry) as reading:
+                async with aclosing(reading.slices(planned.wanted, outlet)) as slices:
+                    try:
+                        part = await first_slice(
+                            slices, lambda: None if answer.has_begun else reading.progress(), patience_seconds
+                        )
+                        if part is not None and not answer.has_begun:
+                            lines = answer.lines(part.kind)
+                            await send({"type": HEAD, "status": answer.status, "lines": lines, "count": answer.count})
+                        while part is not None:
+                            await send_slice(part, send)
+                            answer.went_out(part.kind, part.count)
+                            part = await anext(slices, None)
+                    except (PeerdError, OSError) as error:
+                        if not answer.has_begun:
+                            raise
+                        raise answer.broken_off(error) from error
+        finally:
+            if outlet is not None:
+                outlet.withdraw()
         await send({"type": "http.response.body", "body": b"", "more_body": False})

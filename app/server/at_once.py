@@ -107,7 +107,8 @@ class AtOnceProtocol(SendfileProtocol):
         """Whether something of an answer went out, or may have, and not all."""
         if self._sending is not None or self.pipeline:  # `cycle` is the last that came; those before it are not done.
             return True
-        return self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        cycle = self.cycle
+        return cycle is not None and (cycle.response_started or cycle is self.promised) and not cycle.response_complete
 
     def on_message_begin(self) -> None:
         """A request's first byte is here."""

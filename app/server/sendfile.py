@@ -16,7 +16,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.content.descriptor import Slice
+from app.content.source import SourceKind
 from app.server.pieces import read_piece
 from app.server.strangers import names_shown
 
@@ -36,6 +38,9 @@ HEAD = "peerd.response.head"
 
 `status` is HTTP's, `lines` are bytes, each with its CR LF, `Content-Length` among them, which is `count`.
 """
+
+OUTLET = "peerd.outlet"
+"""The extension that is where a body may also be sent from a thread: the request's `Sender`, an `app.content.outlet.Outlet`."""
 
 SHOWN = "peerd.shown"
 """Under which a request's scope has the DNS names of the certificate that the other end has shown; over TLS only."""
@@ -68,9 +73,17 @@ async def send_slice(part: Slice, send: Send) -> None:
 
 
 class SendfileProtocol(HttpToolsProtocol):
-    """One connection. `raw` is None over TLS, and once the connection is lost."""
+    """One connection.
+
+    Attributes:
+        raw: None over TLS, and once the connection is lost.
+        raw_lock: held by a thread that uses `raw`, and by who closes it.
+        promised: whose answer a thread may have begun.
+    """
 
     raw: socket.socket | None = None
+    raw_lock: threading.Lock
+    promised: RequestResponseCycle | None = None
     shown: frozenset[str] | None = None
     _writable: "asyncio.Future[None] | None" = None
 
@@ -80,6 +93,7 @@ class SendfileProtocol(HttpToolsProtocol):
         if self.scheme == "http":
             self.raw = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
             self.raw.setblocking(False)
+            self.raw_lock = threading.Lock()
         else:
             self.shown = names_shown(transport.get_extra_info("peercert"))
 
@@ -88,13 +102,17 @@ class SendfileProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.raw is not None:
             self._wake()
-            self.raw.close()
-            self.raw = None
+            with self.raw_lock:  # Held by a thread for a system call that does not wait.
+                self.raw.close()
+                self.raw = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         async def with_sendfile(scope: Any, receive: Any, send: Any) -> None:
-            sender = _Sender(self, cycle, send)
-            scope.setdefault("extensions", {})[ZEROCOPY] = {}
+            sender = Sender(self, cycle, send)
+            extensions = scope.setdefault("extensions", {})
+            extensions[ZEROCOPY] = {}
+            if self.raw is not None:
+                extensions[OUTLET] = sender
             if self.shown is not None:
                 scope[SHOWN] = self.shown
             try:
@@ -158,6 +176,12 @@ class SendfileProtocol(HttpToolsProtocol):
             self.transport.set_write_buffer_limits(HIGH_WATER_LIMIT)
 
 
+def outlet_of(scope: Mapping[str, Any]) -> "Sender | None":
+    """Where the answer to a request may also be sent from a thread; None over TLS, and where another server asks."""
+    sender: Sender | None = scope.get("extensions", {}).get(OUTLET)
+    return sender
+
+
 def head(status: int, ours: Iterable[tuple[bytes, bytes]], lines: bytes) -> bytes:
     """A response's head: what the server says of each (its `default_headers`), and the lines of this one."""
     return b"".join((STATUS_LINE[status], *(b"%b: %b\r\n" % line for line in ours), lines, b"\r\n"))
@@ -173,8 +197,8 @@ class _Head:
         self.data += data
 
 
-class _Sender:
-    """The `send` of one request."""
+class Sender:
+    """The `send` of one request, and its outlet: what a thread sends is the same body, and neither sends while the other does."""
 
     def __init__(self, protocol: SendfileProtocol, cycle: RequestResponseCycle, send: Any) -> None:
         self._protocol = protocol
@@ -182,8 +206,68 @@ class _Sender:
         self._send = send
         self._head = b""
         self._since_turn = 0
+        self._promised: tuple[int, Callable[[SourceKind], bytes], int] | None = None
+        self._told: Callable[[SourceKind, int], None] = lambda _kind, _count: None
+
+    def promise(self, status: int, lines: Callable[[SourceKind], bytes], count: int) -> None:
+        """What the head is going to be, as in HEAD, once it is known where the first byte comes from; the outlet is open from now on."""
+        self._promised = status, lines, count
+        self._protocol.promised = self._cycle
+
+    def withdraw(self) -> None:
+        """What was promised was kept, or is not: another answer may be given."""
+        self._promised = self._protocol.promised = None
+
+    def tell(self, told: Callable[[SourceKind, int], None]) -> None:
+        """Who wants to know what went out by the outlet."""
+        self._told = told
+
+    # As an Outlet
+
+    @property
+    def is_open(self) -> bool:
+        """See `app.content.outlet.Outlet`: where uvicorn itself has nothing to send before, and the head is known, or was sent with a length."""
+        cycle, transport = self._cycle, self._protocol.transport
+        return (
+            self._protocol.raw is not None
+            and (cycle.chunked_encoding is False if cycle.response_started else self._promised is not None)
+            and cycle.scope["method"] != "HEAD"
+            and not cycle.disconnected
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    def take(self, part: Slice) -> int:
+        """See `app.content.outlet.Outlet`."""
+        cycle = self._cycle
+        try:
+            with self._protocol.raw_lock:
+                raw = self._protocol.raw
+                if raw is None:
+                    return 0
+                if not cycle.response_started and self._promised is not None:
+                    status, lines, count = self._promised
+                    self._begin(status, lines(part.kind), count)
+                while self._head:
+                    self._head = self._head[raw.send(self._head, socket.MSG_MORE) :]
+                count = min(part.count, cycle.expected_content_length)
+                sent = os.sendfile(raw.fileno(), part.file.fileno(), part.offset, count)
+        except OSError:  # That it takes no more now is one, too.
+            return 0
+        except Exception:  # It would be taken for one of the source's, whose thread this is.
+            log.exception("a part of an answer can not be sent from a thread")
+            return 0
+        cycle.expected_content_length -= sent
+        return sent
+
+    def went_out(self, kind: SourceKind, count: int) -> None:
+        """See `app.content.outlet.Outlet`."""
+        self._told(kind, count)
+
+    # As an ASGI application's `send`
 
     async def send(self, message: Any) -> None:
+        """One message of an answer. Raises ClientLeft, BodyBrokenOff."""
         self._see_that_it_is_open()
         if message["type"] == ZEROCOPY:
             await self._send_file(message["file"], message["offset"], message["count"])

@@ -220,7 +220,6 @@ class _Exchange:
 
     def _asked(self, connection: HTTPConnection) -> Response:
         try:
-            connection.sock.settimeout(connection.timeout)
             return ask(connection.sock, "GET", request_target(self._hop.url, self._proxy), self._headers)
         except CONNECTION_ERRORS as error:
             raise _Stale(reason(error)) from error

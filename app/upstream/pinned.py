@@ -14,7 +14,7 @@ from http.client import HTTPException
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError
 
-from app.http1 import NotHttp
+from app.http1 import NotHttp, be_patient
 from app.upstream.proxies import Proxy
 from app.upstream.url import UpstreamUrl
 
@@ -74,7 +74,7 @@ class Dialler:
         except BaseException:
             connection.close()
             raise
-        connection.timeout = self.read_timeout_seconds
+        be_patient(connection.sock, self.read_timeout_seconds)
         return connection
 
     def _unconnected(self, url: UpstreamUrl, proxy: Proxy | None) -> _ToAddresses:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
+from app.content.descriptor import Slice
 from app.content.digest import Digest
 from app.content.entry import Entry
 from app.content.flight import Flights
@@ -145,17 +146,45 @@ async def heart(
         yield Heart(cache, flights, proofs, prefetcher, reader, tasks, threads, clock, counts)
 
 
-async def read(reading: Reading, wanted: ByteRange | None = None, *, slowly: bool = False) -> bytes:
+class Taker:
+    """An outlet whose client takes at once as much as a seed says: all of a part, some of it, or nothing."""
+
+    def __init__(self, seed: int) -> None:
+        self.got = bytearray()
+        self.told = 0
+        self.has_left = False
+        self._rng = random.Random(seed)
+
+    @property
+    def is_open(self) -> bool:
+        return self._rng.random() < 0.9
+
+    def take(self, part: Slice) -> int:
+        assert not self.has_left, "taken for a client that has left"
+        count = self._rng.choice((0, 1, part.count // 2, part.count, part.count))
+        self.got += os.pread(part.file.fileno(), count, part.offset)
+        return count
+
+    def went_out(self, _kind: SourceKind, count: int) -> None:
+        self.told += count
+
+
+async def read(
+    reading: Reading, wanted: ByteRange | None = None, *, slowly: bool = False, taker: Taker | None = None
+) -> bytes:
     """What a client gets. `slowly`: each slice is looked at only after others had their turn, as by a slow socket."""
-    got = bytearray()
-    slices = reading.slices(wanted)
+    got = bytearray() if taker is None else taker.got
+    sliced = 0
+    slices = reading.slices(wanted, taker)
     try:
         async for part in slices:
             if slowly:
                 await asyncio.sleep(0.002)
             got += os.pread(part.file.fileno(), part.count, part.offset)
+            sliced += part.count
     finally:
         await slices.aclose()
+    assert taker is None or taker.told == len(got) - sliced
     return bytes(got)
 
 

@@ -26,6 +26,7 @@ from tests.content.heart import (
     Conduct,
     FakeSource,
     Heart,
+    Taker,
     good,
     heart,
     ignores_ranges,
@@ -62,7 +63,7 @@ def quiet() -> Iterator[None]:
 class Client:
     """Reads `wanted` (parts of 10,000 of the content), leaves after `leaves_after` slices if that is said.
 
-    `looks` so often whether it is at hand before it reads.
+    `looks` so often whether it is at hand before it reads. Threads may send to it where `outlet` is said, the seed of how it takes.
     """
 
     first: int
@@ -70,6 +71,7 @@ class Client:
     leaves_after: int | None
     slowly: bool
     looks: int
+    outlet: int | None
 
     def wanted(self, size: int) -> ByteRange:
         start = min(self.first, self.last) * (size - 1) // 10_000
@@ -83,6 +85,7 @@ clients = st.builds(
     leaves_after=st.none() | st.integers(0, 3),
     slowly=st.booleans(),
     looks=st.sampled_from((0, 1, 30)),
+    outlet=st.none() | st.integers(0, 1000),
 )
 
 
@@ -120,14 +123,16 @@ async def one_client(reading_heart: Heart, content: Content, entry, client: Clie
     with reading_heart.reader.reading(content, entry) as reading:
         if client.leaves_after is None:
             try:
-                got = await read(reading, wanted, slowly=client.slowly)
+                taker = None if client.outlet is None else Taker(client.outlet)
+                got = await read(reading, wanted, slowly=client.slowly, taker=taker)
             except ContentChanged:
                 return "changed"
             except PeerdError as error:
                 return f"broken off: {error!r}"
             assert got == data[wanted.start : wanted.stop]
             return "right"
-        slices = reading.slices(wanted)
+        taker = None if client.outlet is None else Taker(client.outlet)
+        slices = reading.slices(wanted, taker)
         try:
             for _ in range(client.leaves_after):
                 await anext(slices)
@@ -135,6 +140,8 @@ async def one_client(reading_heart: Heart, content: Content, entry, client: Clie
             pass
         finally:
             await slices.aclose()
+            if taker is not None:
+                taker.has_left = True
         return "left"
 
 

@@ -13,7 +13,7 @@ import pytest
 from urllib3.util.ssltransport import SSLTransport
 
 from app.cli.authority import new_authority
-from app.http1 import HEAD_BYTES_MAX, INTERIM_MAX, Headers, NotHttp, Response, ask, is_quiet
+from app.http1 import HEAD_BYTES_MAX, INTERIM_MAX, Headers, NotHttp, Response, ask, be_patient, is_quiet
 from app.server.certificates import Certificates
 from tests.support.certificates import written
 
@@ -185,3 +185,48 @@ def test_headers_are_found_whatever_their_case_and_all_of_one_name() -> None:
     assert headers.get("Location") is None
     assert sorted(headers) == ["etag", "vary"]
     assert '"e"' not in repr(headers)
+
+
+def test_a_piece_is_waited_for_however_slowly_it_comes(ends: tuple[socket.socket, socket.socket]) -> None:
+    client, server = ends
+    be_patient(client, 0.4)
+    body = bytes(range(256)) * 400
+
+    def answer() -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+        for at in range(0, len(head), 10):
+            server.sendall(head[at : at + 10])
+            time.sleep(0.02)
+        for at in range(0, len(body), 10_000):  # For longer in all than a silence may last.
+            server.sendall(body[at : at + 10_000])
+            time.sleep(0.1)
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    buffer = memoryview(bytearray(len(body)))
+    with ask(client, "GET", "/", {"Host": "h"}) as response:
+        got = 0
+        while count := response.readinto(buffer[got:]):
+            got += count
+    answering.join()
+    assert buffer == body
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1 200 OK\r\nConte", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nbegin"]
+)
+def test_silence_is_waited_for_as_long_as_was_said(ends: tuple[socket.socket, socket.socket], said: bytes) -> None:
+    client, server = ends
+    be_patient(client, 0.5)
+    server.sendall(said)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError), ask(client, "GET", "/", {"Host": "h"}) as response:
+        response.readinto(memoryview(bytearray(100_000)))
+    assert time.monotonic() - began > 0.45
+
+
+def test_a_request_that_nobody_reads_is_given_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    client, _ = ends
+    be_patient(client, 0.5)
+    with pytest.raises(TimeoutError):
+        ask(client, "POST", "/", {"Host": "h"}, bytes(16 << 20))

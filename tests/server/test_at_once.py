@@ -16,6 +16,7 @@ import pytest
 from app.content.descriptor import Descriptor, nameless
 from app.server import at_once, bounded, doors
 from app.server.doors import Door, bind, open_door
+from app.server.sendfile import OUTLET
 from app.settings import Address
 
 DATA = os.urandom(9 << 20)
@@ -71,7 +72,9 @@ asked: list[str] = []
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """What is not at hand."""
     while (await receive())["type"] == "http.request":
-        if scope["path"] == "/slow":
+        if scope["path"] == "/promised":
+            scope["extensions"][OUTLET].promise(200, lambda _kind: b"content-length: 1\r\n", 1)
+        if scope["path"] in ("/slow", "/promised"):
             await asyncio.sleep(0.3)
         asked.append(scope["path"])
         body = f"the application's, for {scope['path']}".encode()
@@ -316,6 +319,14 @@ async def test_what_can_not_be_read_is_not_answered_within_another_answer(door: 
 async def test_nor_where_other_requests_wait(door: Door) -> None:
     async with connected(door) as (reader, writer):
         writer.write(get("/slow") + get("/app") + b"\0 what is this\r\n\r\n")
+        assert b"400" not in (await reader.read())
+
+
+async def test_nor_where_a_thread_may_have_begun_one(door: Door) -> None:
+    async with connected(door) as (reader, writer):
+        writer.write(get("/promised"))
+        await asyncio.sleep(0.1)
+        writer.write(b"\0 what is this\r\n\r\n")
         assert b"400" not in (await reader.read())
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import os
+import random
 import socket
 import struct
 
@@ -13,9 +14,11 @@ import uvloop
 from starlette.requests import Request
 
 from app.cli.authority import new_authority
+from app.content.descriptor import Slice
+from app.content.source import SourceKind
 from app.server import pieces, sendfile
 from app.server.certificates import Certificates
-from app.server.sendfile import HEAD, ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol
+from app.server.sendfile import HEAD, ZEROCOPY, BodyBrokenOff, ClientLeft, SendfileProtocol, outlet_of
 from tests.support.certificates import written
 
 
@@ -310,3 +313,133 @@ def test_a_connection_that_broke_in_the_same_turn_of_the_loop_is_written_to_no_m
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(conversation_that_breaks())
     assert ends == [ClientLeft]
+
+
+class Fd:
+    """A file as slices have it."""
+
+    def __init__(self, fd):
+        self.fileno = lambda: fd
+
+
+def sending_from_threads(fd, length, *, whole_head, rng):
+    """An application that lets a thread and the loop send by turns, as the client takes it."""
+
+    async def app(scope, receive, send):
+        outlet = outlet_of(scope)
+        assert not outlet.is_open
+        if whole_head:
+            await send({"type": "http.response.start", "status": 206, "headers": [(b"content-length", b"%d" % length)]})
+        else:
+            outlet.promise(206, lambda kind: b"content-length: %d\r\nx-from: %b\r\n" % (length, kind.encode()), length)
+        position = 0
+        while position < length:
+            step = min(length - position, rng.randrange(1, 1 << 20))
+            if outlet.is_open and rng.random() < 0.8:
+                position += await asyncio.to_thread(outlet.take, Slice(Fd(fd), position, step, SourceKind.UPSTREAM))
+                step = min(length - position, step)
+            if rng.random() < 0.5 and step:
+                if not whole_head and not position:
+                    await send(
+                        {"type": HEAD, "status": 206, "lines": b"content-length: %d\r\n" % length, "count": length}
+                    )
+                await send({"type": ZEROCOPY, "file": fd, "offset": position, "count": step})
+                position += step
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+@pytest.mark.parametrize("whole_head", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_thread_and_the_loop_send_one_body_by_turns(file, whole_head, seed):
+    fd, data = file
+    app = sending_from_threads(fd, len(data), whole_head=whole_head, rng=random.Random(seed))
+    async with Serve()(app) as address:
+        asking = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = await Serve().conversation(address, asking)
+    for _ in range(2):
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 206")
+        assert rest[: len(data)] == data
+        answer = rest[len(data) :]
+    assert answer == b""
+
+
+async def test_a_head_that_was_promised_goes_out_with_the_first_byte_from_a_thread(file):
+    fd, data = file
+
+    async def app(scope, receive, send):
+        outlet = outlet_of(scope)
+        outlet.promise(200, lambda kind: b"content-length: 10\r\nx-from: %b\r\n" % kind.encode(), 10)
+        assert outlet.is_open
+        part = Slice(Fd(fd), 0, 100, SourceKind.UPSTREAM)
+        assert await asyncio.to_thread(outlet.take, part) == 10
+        assert await asyncio.to_thread(outlet.take, part) == 0, "more than was promised"
+        await send({"type": "http.response.body", "body": b""})
+
+    async with Serve()(app) as address:
+        answer = await Serve().conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nx-from: upstream\r\n" in head
+    assert body == data[:10]
+
+
+async def test_what_a_thread_can_not_send_the_loop_learns(file):
+    """Threads never learn why: the client has left, or the file is shorter than it was said to be."""
+    fd, data = file
+    results = []
+
+    async def app(scope, receive, send):
+        outlet, length = outlet_of(scope), len(data) + 1
+        outlet.promise(200, lambda _kind: b"content-length: %d\r\n" % length, length)
+        try:
+            for _ in range(1000):
+                results.append(outlet.take(Slice(Fd(fd), len(data), 1, SourceKind.UPSTREAM)))
+                await send({"type": ZEROCOPY, "file": fd, "offset": 0 if results[1:] else len(data), "count": 1})
+                await asyncio.sleep(0.01)
+        except Exception as error:
+            results.append(type(error))
+            raise
+
+    async with Serve()(app) as address:
+        assert await Serve().conversation(address, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") != b""
+    assert results == [0, BodyBrokenOff]
+
+
+async def test_no_thread_sends_on_a_connection_that_is_lost(file):
+    fd, data = file
+    outlets, lost = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        outlet = outlet_of(scope)
+        outlet.promise(200, lambda _kind: b"content-length: %d\r\n" % len(data), len(data))
+        assert outlet.take(Slice(Fd(fd), 0, 1000, SourceKind.UPSTREAM)) == 1000
+        outlets.append(outlet)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        lost.set()
+
+    async with Serve()(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readexactly(1000)
+        writer.close()
+        await asyncio.wait_for(lost.wait(), 30)
+        assert not outlets[0].is_open
+        assert outlets[0].take(Slice(Fd(fd), 1000, 1000, SourceKind.UPSTREAM)) == 0
+
+
+async def test_there_is_no_outlet_over_tls_for_a_head_or_without_a_length(served, file):
+    seen = []
+
+    async def app(scope, receive, send):
+        outlet = outlet_of(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        seen.append(outlet is not None and outlet.is_open)
+        await send({"type": "http.response.body", "body": b""})
+
+    async with served(app) as address:
+        for method in (b"GET", b"HEAD"):
+            await served.conversation(address, method + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert seen == [False, False]

@@ -27,7 +27,7 @@ from app.routes.at_hand import AtHand
 from app.routes.plans import Plans
 from app.routes.short_answer import Telling
 from app.routes.shortcut import Shortcut
-from app.server.sendfile import HEAD, ZEROCOPY, BodyBrokenOff
+from app.server.sendfile import HEAD, OUTLET, ZEROCOPY, BodyBrokenOff
 
 SIZE = 1000
 
@@ -60,13 +60,33 @@ class Heart:
         self.held -= 1
 
 
+class Outlet:
+    """A way out for threads, as far as it is promised a head and begins with it."""
+
+    def __init__(self) -> None:
+        self.promised: Any = None
+        self.heads: list[bytes] = []
+        self.tell = lambda _told: None
+
+    def promise(self, status: int, lines: Any, count: int) -> None:
+        self.promised = status, lines, count
+
+    def withdraw(self) -> None:
+        self.promised = None
+
+    def begin(self) -> None:
+        self.heads.append(self.promised[1](SourceKind.UPSTREAM))
+
+
 class Talk:
     """One client's requests to a front, and whether the application was asked."""
 
-    def __init__(self, kind: str = "file") -> None:
+    def __init__(self, kind: str = "file", mirror_timeout: float = 5.0) -> None:
         self.heart = Heart()
         self.problem: Exception | None = None
-        self.begins = False
+        self.begins = self.begins_in_thread = False
+        self.takes_seconds = 0.0
+        self.outlet: Outlet | None = None
         self.kind = cast("Any", kind)
         self.asked = 0
         self.metrics = Metrics("node")
@@ -80,7 +100,7 @@ class Talk:
             cast("Reader", self),
             telling,
             answer_error=lambda request, error: Response(f"{error}, {correlation_id(request.scope)}", 502),
-            mirror_timeout=5.0,
+            mirror_timeout=mirror_timeout,
         )
 
     async def _application(self, scope: Any, _receive: object, _send: object) -> None:
@@ -101,7 +121,10 @@ class Talk:
     def progress(self) -> int:
         return 0
 
-    async def slices(self, wanted: ByteRange) -> AsyncGenerator[Slice, None]:
+    async def slices(self, wanted: ByteRange, outlet: "Outlet | None") -> AsyncGenerator[Slice, None]:
+        if outlet is not None and self.begins_in_thread:
+            outlet.begin()
+            await asyncio.sleep(self.takes_seconds)
         if self.problem is not None and not self.begins:
             raise self.problem
         half = len(wanted) // 2
@@ -119,6 +142,7 @@ class Talk:
 
         scope = {
             "type": "http",
+            "extensions": {} if self.outlet is None else {OUTLET: self.outlet},
             "method": method,
             "path": target.decode(),
             "raw_path": target,
@@ -287,6 +311,46 @@ async def test_an_answer_that_has_begun_is_broken_off_where_the_rest_can_not_be_
     with pytest.raises(BodyBrokenOff):
         await talk.ask()
     assert [(one.state, one.done) for one in talk.transfers] == [("broken", SIZE // 2)]
+
+
+async def test_an_answer_that_a_thread_has_begun_has_no_second_head() -> None:
+    talk = Talk()
+    talk.heart.here, talk.outlet, talk.begins_in_thread = False, Outlet(), True
+    await talk.ask()
+    sent = await talk.ask(("Range", "bytes=10-19"))
+    assert [message["type"] for message in sent] == [ZEROCOPY, ZEROCOPY, "http.response.body"]
+    [head] = talk.outlet.heads
+    assert lines(head)[b"cache-status"] == b"peerd; fwd=miss; detail=upstream"
+    assert talk.outlet.promised is None
+
+
+async def test_an_answer_that_a_thread_has_begun_is_broken_off_too() -> None:
+    talk = Talk()
+    talk.heart.here, talk.outlet, talk.begins_in_thread = False, Outlet(), True
+    await talk.ask()
+    talk.problem = Unobtainable("nobody has the rest")
+    with pytest.raises(BodyBrokenOff):
+        await talk.ask()
+    assert talk.asked == 1
+
+
+async def test_what_a_thread_has_begun_is_not_given_up_for_want_of_a_first_byte() -> None:
+    talk = Talk("blob", mirror_timeout=0.2)
+    talk.heart.here, talk.outlet, talk.begins_in_thread, talk.takes_seconds = False, Outlet(), True, 1.0
+    await talk.ask()
+    assert len(await talk.ask()) == 3
+
+
+async def test_a_head_is_promised_to_no_answer_but_its_own() -> None:
+    talk = Talk()
+    talk.heart.here, talk.outlet = False, Outlet()
+    await talk.ask()
+    for problem in (Unobtainable("nobody has it"), OSError(24, "Too many open files")):
+        talk.problem = problem
+        await talk.ask()
+        assert talk.outlet.promised is None
+        assert talk.outlet.heads == []
+        await talk.ask()
 
 
 async def test_what_can_not_be_fetched_is_the_applications_own_error_and_the_next_asks_it_again() -> None:
