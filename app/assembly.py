@@ -353,7 +353,7 @@ def _peer_door(
         store=store,
         more=[*names, *orders.routes],
     )
-    return MembersOnly(door.app, lambda name: zone_of(name) is not None)
+    return MembersOnly(door, lambda name: zone_of(name) is not None)
 
 
 def _containerd(settings: Settings, threads: Threads, shelf: ContainerdShelf) -> ContainerdStore:

@@ -7,6 +7,7 @@ chunk's home it says whose turn it is. Orders and questions for names are answer
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from app.content.resolver import Resolver
 from app.content.source import Content, SourceKind, Stat
 from app.content.threads import Threads
 from app.observability.metrics import Metrics
-from app.server.sendfile import BodyBrokenOff, send_slice
+from app.server.sendfile import HEAD, BodyBrokenOff, send_slice
 from app.swarm import protocol
 from app.swarm.admission import SENDING_AT_ONCE, Admission
 from app.swarm.asking import COMING_SECONDS
@@ -34,6 +35,9 @@ from app.swarm.knowledge import write_bits
 from app.swarm.leases import Leases, Leave, Taken
 
 log = logging.getLogger(__name__)
+
+_CONTENTS = "/contents/"
+_NODE = protocol.NODE_HEADER.lower().encode()
 
 TAKE_SECONDS, TAKE_BYTES = 5.0, 1 << 20
 """A member that does not take so many bytes within so long is cut off: it may be gone, and others wait for its place.
@@ -81,15 +85,24 @@ class PeerDoor:
         self._zone_of = zone_of
         self._zone = zone
         self._sending = asyncio.Semaphore(SENDING_AT_ONCE)
-        self.app = Router(
+        self._routes = Router(
             routes=[
-                Route("/contents/{key}", self._get_chunk),
                 Route("/contents/{key}/lease", self._lease, methods=["POST"]),
                 Route("/contents/{key}/stat", self._get_stat),
                 Route("/names/{identity}", self._get_name),
                 *more,
             ]
         )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request. Chunks are asked for a thousand times as often as all the rest: past routes, and what those make of a request."""
+        key = scope["path"].removeprefix(_CONTENTS) if scope["type"] == "http" and scope["method"] == "GET" else "/"
+        if "/" in key:
+            await self._routes(scope, receive, send)
+            return
+        asked = dict(reversed(scope["headers"]))  # Of two of one name the first counts, as everywhere.
+        answer = await self._get_chunk(key, asked.get(b"range", b"").decode("latin-1"), _name_of(asked.get(_NODE)))
+        await answer(scope, receive, send)
 
     def _entry(self, key: str) -> Entry | None:
         """What is held under a key; what was proved is as good as what only claims to be the same."""
@@ -111,12 +124,12 @@ class PeerDoor:
             known = self._store.remembered(name)
         return Response(status_code=404) if known is None else Response(known.to_json(), media_type="application/json")
 
-    async def _get_chunk(self, request: Request) -> Response:
-        entry = self._entry(request.path_params["key"])
-        span = _one_range(request.headers.get("Range"))
+    async def _get_chunk(self, key: str, range_: str | None, asker: str) -> "Response | _ChunkAnswer":
+        entry = self._entry(key)
+        span = _one_range(range_)
         if entry is None or (span is not None and span.stop <= entry.meta.size and not _has(entry, span)):
             try:
-                entry = await self._through_api(request.path_params["key"]) or entry
+                entry = await self._through_api(key) or entry
             except TimeoutError:
                 return Response(status_code=202)
         if entry is None:
@@ -128,7 +141,7 @@ class PeerDoor:
                 self._bring(entry, span)
             if self._is_fetching(entry, span):
                 return self._decline(202, entry, span.start)
-        return await self._answer(request, entry, span)
+        return await self._answer(asker, entry, span)
 
     def _bring(self, entry: Entry, span: ByteRange) -> None:
         """Have chunks that containerd holds come through its API."""
@@ -144,7 +157,7 @@ class PeerDoor:
         async with asyncio.timeout(COMING_SECONDS):
             return await self._store.entry(ContentKey(key))
 
-    async def _lease(self, request: Request) -> Response:
+    async def _lease(self, request: Request) -> "Response | _ChunkAnswer":
         """This node is a chunk's home: it gives the chunk, or leave to fetch it, or says who has leave."""
         key, span = request.path_params["key"], _one_range(request.headers.get("Range"))
         try:
@@ -153,13 +166,13 @@ class PeerDoor:
             return Response(f"not a request for leave: {error!r}", 400)
         if span is None or not isinstance(without, list):
             return Response(status_code=400)
+        asker = request.headers.get(protocol.NODE_HEADER, "")
         entry = self._entry(key)
         if entry is not None and span.stop <= entry.meta.size:
             if _has(entry, span):
-                return await self._answer(request, entry, span)
+                return await self._answer(asker, entry, span)
             if self._is_fetching(entry, span):
                 return self._decline(202, entry, span.start)
-        asker = request.headers.get(protocol.NODE_HEADER, "")
         match self._leases.ask(
             protocol.common_name(key),
             span.start,
@@ -176,10 +189,9 @@ class PeerDoor:
         pending = self._flights.pending(entry)
         return any(pending >> index & 1 for index in span.chunks(entry.meta.chunk_size))
 
-    async def _answer(self, request: Request, entry: Entry, span: ByteRange) -> Response:
+    async def _answer(self, asker: str, entry: Entry, span: ByteRange) -> "Response | _ChunkAnswer":
         """A chunk that should be here."""
         chunks = span.chunks(entry.meta.chunk_size)
-        asker = request.headers.get(protocol.NODE_HEADER, "")
         name = protocol.common_name(entry.meta.key.text)
         try:
             async with asyncio.timeout(COMING_SECONDS):
@@ -202,14 +214,14 @@ class PeerDoor:
             log.warning("%s", error)
             self._admission.ended()
             return self._decline(404, entry, span.start)
-        headers = {
-            "Content-Length": str(len(span)),
-            "Content-Range": f"bytes {span.start}-{span.stop - 1}/{entry.meta.size}",
-            "Content-Digest": protocol.content_digest(checksum),
-            protocol.CHUNKS_HEADER: write_bits(entry.bits, entry.meta.chunks, chunks.start),
-            protocol.UPLOADS_HEADER: str(self._admission.under_way),
-        }
-        return _ChunkAnswer(self, entry, chunks, part, headers, asker)
+        lines = (
+            f"content-type: application/octet-stream\r\ncontent-length: {len(span)}\r\n"
+            f"content-range: bytes {span.start}-{span.stop - 1}/{entry.meta.size}\r\n"
+            f"content-digest: {protocol.content_digest(checksum)}\r\n"
+            f"{protocol.CHUNKS_HEADER}: {write_bits(entry.bits, entry.meta.chunks, chunks.start)}\r\n"
+            f"{protocol.UPLOADS_HEADER}: {self._admission.under_way}\r\n"
+        )
+        return _ChunkAnswer(self, entry, chunks, part, lines.encode("ascii"), asker)
 
     def _decline(self, status: int, entry: Entry | None, start: int, alternates: Sequence[str] = ()) -> Response:
         headers = {protocol.UPLOADS_HEADER: str(self._admission.under_way)}
@@ -228,11 +240,12 @@ class PeerDoor:
         try:
             async with self._sending, asyncio.timeout(TAKE_SECONDS) as limit:
                 with entry.pinned(chunks.start, chunks.stop):
-                    await send({"type": "http.response.start", "status": 206, "headers": answer.raw_headers})
+                    await send({"type": HEAD, "status": 206, "lines": answer.lines, "count": part.count})
                     for offset in range(0, part.count, TAKE_BYTES):
+                        if offset:
+                            limit.reschedule(asyncio.get_running_loop().time() + TAKE_SECONDS)
                         count = min(TAKE_BYTES, part.count - offset)
                         await send_slice(Slice(part.file, part.offset + offset, count, part.kind), send)
-                        limit.reschedule(asyncio.get_running_loop().time() + TAKE_SECONDS)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError as error:
             raise BodyBrokenOff(f"{answer.asker} takes chunk {chunks.start} of {entry.meta.key} too slowly") from error
@@ -244,21 +257,23 @@ class PeerDoor:
             self._metrics.cross_zone_bytes.labels("sent").inc(part.count)
 
 
-class _ChunkAnswer(Response):
-    """One chunk."""
+@dataclass(frozen=True, slots=True)
+class _ChunkAnswer:
+    """One chunk, as an ASGI application. `lines` are those of its head."""
 
-    def __init__(
-        self, door: PeerDoor, entry: Entry, chunks: range, part: Slice, headers: dict[str, str], asker: str
-    ) -> None:
-        super().__init__(status_code=206, headers=headers, media_type="application/octet-stream")
-        self._door = door
-        self.entry = entry
-        self.chunks = chunks
-        self.part = part
-        self.asker = asker
+    door: PeerDoor
+    entry: Entry
+    chunks: range
+    part: Slice
+    lines: bytes
+    asker: str
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
-        await self._door.send(self, send)
+        await self.door.send(self, send)
+
+
+def _name_of(header: bytes | None) -> str:
+    return (header or b"").decode("latin-1")
 
 
 def _has(entry: Entry, span: ByteRange) -> bool:

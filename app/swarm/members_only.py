@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 
 from app.server.sendfile import SHOWN
@@ -20,6 +19,7 @@ HEARD_OF_WITHIN_SECONDS = 1.0
 
 _LOOK_SECONDS = 0.05
 _SUFFIX = ".peerd"
+_NODE = protocol.NODE_HEADER.lower().encode()
 
 
 class MembersOnly:
@@ -36,7 +36,8 @@ class MembersOnly:
         fault = None
         if shown is not None:
             names = {name.removesuffix(_SUFFIX) for name in shown if name.endswith(_SUFFIX)}
-            fault = await self._fault(names, Headers(scope=scope).get(protocol.NODE_HEADER))
+            speaker = next((value for name, value in scope["headers"] if name == _NODE), None)
+            fault = await self._fault(names, None if speaker is None else speaker.decode("latin-1"))
         if fault is None:
             await self._app(scope, receive, send)
             return
