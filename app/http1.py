@@ -25,6 +25,7 @@ _BUFFER_BYTES = 8 << 10
 # RFC 9110, sections 5.1 and 5.5; RFC 9112, section 3.2. What is not of this kind could end a line and begin another.
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 
 
@@ -88,6 +89,10 @@ class Response(HTTPResponse):
         self.will_close = head.is_last or (self.length is None and not self.chunked)
 
     def _lines(self) -> bytes:
+        ahead = self.fp.peek(1)
+        end = _EMPTY_LINE.search(ahead)
+        if end is not None and not ahead.startswith((b"\r", b"\n")):
+            return self.fp.read(end.end())
         lines, size = [], 0
         while True:
             line = self.fp.readline(HEAD_BYTES_MAX + 1 - size)

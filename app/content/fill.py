@@ -116,9 +116,11 @@ class Fill:
             while not (lead.is_over or self.has_ended or self._is_through(lead)):
                 await self._told()
         finally:
-            self.waiting -= 1
-            self._lead = None
-            position = lead.end()
+            try:
+                position = lead.end()
+            finally:  # In this order: a thread takes off `waiting` whom it sends to, and must not do so for one who is not counted any more.
+                self._lead = None
+                self.waiting -= 1
         return position
 
     def _is_through(self, lead: Lead) -> bool:

@@ -100,7 +100,7 @@ async def first_slice(
     if patience_seconds is None:
         return await anext(slices, None)
     try:
-        async with asyncio.timeout(patience_seconds) as limit:
+        async with asyncio.timeout(None) as limit:
             with _Patience(limit, progress, patience_seconds).extended():
                 return await anext(slices, None)
     except TimeoutError as error:
@@ -110,7 +110,7 @@ async def first_slice(
 
 
 class _Patience:
-    """Puts a limit off as long as there is progress.
+    """Ends a limit when there was no progress for so long. Only where it has just looked: what a thread sends wakes nobody.
 
     An object, not a closure: one that refers to itself would keep the content's file open until the garbage collector comes by.
     """
@@ -119,8 +119,9 @@ class _Patience:
         self._limit = limit
         self._progress = progress
         self._seconds = seconds
-        self._seen = progress()
         self._loop = asyncio.get_running_loop()
+        self._seen = progress()
+        self._seen_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
@@ -137,13 +138,14 @@ class _Patience:
     def _look_again(self) -> None:
         if self._limit.expired():  # In this very turn of the loop: the reader was cancelled, and will know next.
             return
-        now = self._progress()
+        now, at = self._progress(), self._loop.time()
         if now is None:
-            self._limit.reschedule(None)
             return
         if now != self._seen:
-            self._seen = now
-            self._limit.reschedule(self._loop.time() + self._seconds)
+            self._seen, self._seen_at = now, at
+        elif at >= self._seen_at + self._seconds:
+            self._limit.reschedule(at)
+            return
         self._timer = self._loop.call_later(self._seconds / 10, self._look_again)
 
 

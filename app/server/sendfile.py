@@ -126,6 +126,8 @@ class SendfileProtocol(HttpToolsProtocol):
                 log.debug("connection closed before the body's end: the node ends")
                 cycle.disconnected = True
                 self.transport.abort()
+            finally:
+                extensions.pop(OUTLET, None)  # It refers to the scope, and to an open file.
 
         super()._start_asgi_task(cycle, with_sendfile)
 
@@ -197,6 +199,10 @@ class _Head:
         self.data += data
 
 
+def _nobody(_kind: SourceKind, _count: int) -> None:
+    """Wants to know."""
+
+
 class Sender:
     """The `send` of one request, and its outlet: what a thread sends is the same body, and neither sends while the other does."""
 
@@ -207,7 +213,7 @@ class Sender:
         self._head = b""
         self._since_turn = 0
         self._promised: tuple[int, Callable[[SourceKind], bytes], int] | None = None
-        self._told: Callable[[SourceKind, int], None] = lambda _kind, _count: None
+        self._told: Callable[[SourceKind, int], None] = _nobody
 
     def promise(self, status: int, lines: Callable[[SourceKind], bytes], count: int) -> None:
         """What the head is going to be, as in HEAD, once it is known where the first byte comes from; the outlet is open from now on."""
@@ -215,8 +221,9 @@ class Sender:
         self._protocol.promised = self._cycle
 
     def withdraw(self) -> None:
-        """What was promised was kept, or is not: another answer may be given."""
+        """What was promised was kept, or is not: another answer may be given. Who was told lets go of what he is told of."""
         self._promised = self._protocol.promised = None
+        self._told = _nobody
 
     def tell(self, told: Callable[[SourceKind, int], None]) -> None:
         """Who wants to know what went out by the outlet."""

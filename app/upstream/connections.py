@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from urllib3.connection import HTTPConnection
@@ -139,16 +139,33 @@ class ByteConnections:
         self, hop: Hop, headers: Mapping[str, str], receive: Receive, proxy: Proxy | None, connect: Connect
     ) -> Answer:
         exchange = _Exchange(hop, headers, receive, proxy=proxy, connect=connect, idle=self._idle)
-        running = asyncio.get_running_loop().run_in_executor(self._executor, exchange.run)
+        running = self._executor.submit(exchange.run)
         try:
-            return await asyncio.shield(running)
+            await _end_of(running)
         except asyncio.CancelledError:
-            running.cancel()
-            exchange.abort()
-            await asyncio.wait([running])
-            if not running.cancelled():
+            if not running.cancel():
+                exchange.abort()
+                await _end_of(running)
                 running.exception()
             raise
+        return running.result()
+
+
+async def _end_of(running: Future[Answer]) -> None:
+    """Return when a thread is done; cancelling leaves it alone. asyncio's own wrapping of such futures takes three of them and as many turns."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            loop.call_soon_threadsafe(settle)
+
+    running.add_done_callback(tell)
+    await ended
 
 
 class _Stale(Exception):

@@ -71,10 +71,10 @@ class Dialler:
         connection.connect_timeout_seconds = self.connect_timeout_seconds
         try:
             connection.connect()
+            be_patient(connection.sock, self.read_timeout_seconds)
         except BaseException:
             connection.close()
             raise
-        be_patient(connection.sock, self.read_timeout_seconds)
         return connection
 
     def _unconnected(self, url: UpstreamUrl, proxy: Proxy | None) -> _ToAddresses:

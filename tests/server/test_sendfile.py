@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import datetime as dt
+import gc
 import os
 import random
 import socket
 import struct
+import weakref
 
 import pytest
 import uvicorn
@@ -428,6 +430,33 @@ async def test_no_thread_sends_on_a_connection_that_is_lost(file):
         await asyncio.wait_for(lost.wait(), 30)
         assert not outlets[0].is_open
         assert outlets[0].take(Slice(Fd(fd), 1000, 1000, SourceKind.UPSTREAM)) == 0
+
+
+async def test_an_answer_that_has_ended_keeps_nothing_open(file):
+    """Nor does the connection that is kept after it. The garbage collector does not come by."""
+    kept = []
+
+    async def app(scope, receive, send):
+        outlet, told = outlet_of(scope), Fd(file[0])
+        kept.append(weakref.ref(told))
+        outlet.tell(lambda _kind, _count: told)
+        outlet.promise(200, lambda _kind: b"content-length: 10\r\n%d" % told.fileno(), 10)
+        await send({"type": HEAD, "status": 200, "lines": b"content-length: 0\r\n", "count": 0})
+        await send({"type": "http.response.body", "body": b""})
+        outlet.withdraw()
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with Serve()(app) as address, asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            while not kept or kept[0]() is not None:
+                await asyncio.sleep(0.01)
+            writer.close()
+    finally:
+        gc.enable()
 
 
 async def test_there_is_no_outlet_over_tls_for_a_head_or_without_a_length(served, file):

@@ -66,13 +66,16 @@ class Outlet:
     def __init__(self) -> None:
         self.promised: Any = None
         self.heads: list[bytes] = []
-        self.tell = lambda _told: None
+        self.told: Any = None
 
     def promise(self, status: int, lines: Any, count: int) -> None:
         self.promised = status, lines, count
 
+    def tell(self, told: Any) -> None:
+        self.told = told
+
     def withdraw(self) -> None:
-        self.promised = None
+        self.promised = self.told = None
 
     def begin(self) -> None:
         self.heads.append(self.promised[1](SourceKind.UPSTREAM))
@@ -85,7 +88,7 @@ class Talk:
         self.heart = Heart()
         self.problem: Exception | None = None
         self.begins = self.begins_in_thread = False
-        self.takes_seconds = 0.0
+        self.begins_after_seconds = self.takes_seconds = 0.0
         self.outlet: Outlet | None = None
         self.kind = cast("Any", kind)
         self.asked = 0
@@ -123,6 +126,7 @@ class Talk:
 
     async def slices(self, wanted: ByteRange, outlet: "Outlet | None") -> AsyncGenerator[Slice, None]:
         if outlet is not None and self.begins_in_thread:
+            await asyncio.sleep(self.begins_after_seconds)
             outlet.begin()
             await asyncio.sleep(self.takes_seconds)
         if self.problem is not None and not self.begins:
@@ -334,9 +338,11 @@ async def test_an_answer_that_a_thread_has_begun_is_broken_off_too() -> None:
     assert talk.asked == 1
 
 
-async def test_what_a_thread_has_begun_is_not_given_up_for_want_of_a_first_byte() -> None:
-    talk = Talk("blob", mirror_timeout=0.2)
-    talk.heart.here, talk.outlet, talk.begins_in_thread, talk.takes_seconds = False, Outlet(), True, 1.0
+@pytest.mark.parametrize("after_seconds", [0, 0.95])
+async def test_what_a_thread_has_begun_is_not_given_up_for_want_of_a_first_byte(after_seconds: float) -> None:
+    talk = Talk("blob", mirror_timeout=1.0)
+    talk.heart.here, talk.outlet, talk.begins_in_thread, talk.takes_seconds = False, Outlet(), True, 1.5
+    talk.begins_after_seconds = after_seconds
     await talk.ask()
     assert len(await talk.ask()) == 3
 
