@@ -62,7 +62,9 @@ def main() -> int:
     )
     with processes() as pool:
         runs = Runs(pool, arguments.chunks, arguments.seed)
-        met = [LINES[line](runs, arguments.nodes, arguments.up_to) for line in arguments.lines]
+        # All are begun before the first is told: the largest takes as long as many others, which have the other processors meanwhile.
+        begun = [LINES[line](runs, arguments.nodes, arguments.up_to) for line in arguments.lines]
+        met = [told() for told in begun]
     return 0 if all(met) else 1
 
 
@@ -98,13 +100,17 @@ class Runs:
         return Row(name, self.pool.submit(_timed, scenario, nodes, seed=self.seed, chunks=self.chunks, **what))
 
 
+Told = Callable[[], bool]
+"""Prints the rows of a line that was begun, and tells whether its goals were met."""
+
+
 def _timed(scenario: Callable[..., Outcome], nodes: int, **what: Any) -> tuple[Outcome, float]:
     began = time.process_time()
     outcome = scenario(nodes, **what)
     return outcome, time.process_time() - began
 
 
-def crowd(runs: Runs, nodes: Sequence[int] | None, up_to: int) -> bool:
+def crowd(runs: Runs, nodes: Sequence[int] | None, up_to: int) -> Told:
     """All nodes at once, at each size."""
     sizes = nodes or [size for size in SIZES if size <= up_to]
     # The largest is begun first: the others have time enough meanwhile.
@@ -112,11 +118,15 @@ def crowd(runs: Runs, nodes: Sequence[int] | None, up_to: int) -> bool:
         count: runs.begin(f"{count} nodes at once", flash_crowd, count, slow=bad(count)[0], killed=bad(count)[1])
         for count in sorted(sizes, reverse=True)
     }
-    outcomes = {count: rows[count].told() for count in sizes}
-    if tuple(outcomes) == SIZES:
-        (PICTURES / "completion-times.svg").write_text(completion_times(outcomes, runs.chunks))
-        (PICTURES / "chunk-spread.svg").write_text(chunk_spread(outcomes[SPREAD_OF]))
-    return all(one.slowest <= SLOWEST_MAX and one.upstream_copies <= UPSTREAM_MAX for one in outcomes.values())
+
+    def told() -> bool:
+        outcomes = {count: rows[count].told() for count in sizes}
+        if tuple(outcomes) == SIZES:
+            (PICTURES / "completion-times.svg").write_text(completion_times(outcomes, runs.chunks))
+            (PICTURES / "chunk-spread.svg").write_text(chunk_spread(outcomes[SPREAD_OF]))
+        return all(one.slowest <= SLOWEST_MAX and one.upstream_copies <= UPSTREAM_MAX for one in outcomes.values())
+
+    return told
 
 
 def completion_times(outcomes: Mapping[int, Outcome], chunks: int) -> str:
@@ -147,29 +157,37 @@ def chunk_spread(outcome: Outcome) -> str:
     return draw([panel], title="How a chunk spreads", x=Axis("seconds"), y=Axis("nodes"))
 
 
-def zones(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def zones(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """The same in three zones; and where nodes do not know of them."""
     count = nodes[0] if nodes else 300
     knowing = runs.begin(f"{count} nodes in three zones", flash_crowd, count, zones=3)
     blind = runs.begin(
         f"{count} nodes that do not know their zones", flash_crowd, count, zones=3, choices=Choices(zones=False)
     )
-    outcome = knowing.told()
-    blind.told()
-    return outcome.zone_copies <= ZONE_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+
+    def told() -> bool:
+        outcome = knowing.told()
+        blind.told()
+        return outcome.zone_copies <= ZONE_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+
+    return told
 
 
-def one_after_the_other(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def one_after_the_other(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """Nodes that come one by one, and in tens; upstream sends nothing to those that come later."""
     rows = [
         runs.begin(f"{count} nodes, {at_once} at a time", rolling, count, at_once=at_once)
         for count, at_once in ((nodes[0] if nodes else 40, 1), (nodes[0] if nodes else 120, 10))
     ]
-    outcomes = [one.told() for one in rows]
-    return all(one.slowest <= LATER_MAX and one.upstream_copies == 1.0 for one in outcomes)
+
+    def told() -> bool:
+        outcomes = [one.told() for one in rows]
+        return all(one.slowest <= LATER_MAX and one.upstream_copies == 1.0 for one in outcomes)
+
+    return told
 
 
-def few(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def few(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """A tenth of the nodes want it: what comes to the others is in vain."""
     count = nodes[0] if nodes else CHOICES_NODES
     rows = [
@@ -178,12 +196,10 @@ def few(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
         )
         for name, choices in (("leases", Choices()), ("homes fetch for others", Choices(leases=False)))
     ]
-    for one in rows:
-        one.told()
-    return True
+    return lambda: all(one.told() for one in rows)
 
 
-def layers(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def layers(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """The content is an image of eight layers, which clients read three at a time; and where layers have slots by turns."""
     rows = []
     for count in nodes or (8, 100):
@@ -195,23 +211,27 @@ def layers(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
                 runs.begin(f"{name}, slots by turns", flash_crowd, count, contents=8, choices=turns),
             )
         )
-    met = True
-    for shipped, lost in rows:
-        outcome = shipped.told()
-        lost.told()
-        met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
-    return met
+
+    def told() -> bool:
+        met = True
+        for shipped, lost in rows:
+            outcome = shipped.told()
+            lost.told()
+            met &= outcome.slowest <= SLOWEST_MAX and outcome.upstream_copies <= UPSTREAM_MAX
+        return met
+
+    return told
 
 
-def registry(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def registry(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """A registry that is slower than a node's line: whoever waits does not go there too."""
     count = nodes[0] if nodes else 100
     name = f"{count} nodes, a registry of 0.5 Gbit/s"
-    outcome = runs.begin(name, flash_crowd, count, upstream_bytes_per_s=62.5e6).told()
-    return outcome.upstream_copies <= UPSTREAM_MAX
+    row = runs.begin(name, flash_crowd, count, upstream_bytes_per_s=62.5e6)
+    return lambda: row.told().upstream_copies <= UPSTREAM_MAX
 
 
-def choices(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
+def choices(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> Told:
     """The scheme, and what it is without each of its parts."""
     count = nodes[0] if nodes else CHOICES_NODES
     slow, killed = bad(count)
@@ -219,9 +239,7 @@ def choices(runs: Runs, nodes: Sequence[int] | None, _up_to: int) -> bool:
         runs.begin(name, flash_crowd, count, slow=slow, killed=killed, choices=chosen)
         for name, chosen in CHOICES.items()
     ]
-    for one in rows:
-        one.told()
-    return True
+    return lambda: all(one.told() for one in rows)
 
 
 def bad(count: int) -> tuple[int, int]:
@@ -229,7 +247,7 @@ def bad(count: int) -> tuple[int, int]:
     return count // 200, count // 100 - count // 200
 
 
-LINES: dict[str, Callable[[Runs, Sequence[int] | None, int], bool]] = {
+LINES: dict[str, Callable[[Runs, Sequence[int] | None, int], Told]] = {
     "crowd": crowd,
     "zones": zones,
     "rolling": one_after_the_other,
