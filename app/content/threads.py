@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar, TypeVarTuple, Unpack
 
+from app.content.carriers import Carriers
+
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
@@ -25,7 +27,7 @@ class Threads:
     """Owns the pools; `async with` ends them. A function already running goes on to its end."""
 
     def __init__(self, *, upstream: int = 16, peers: int = 16, disk: int = 3) -> None:
-        self.upstream = ThreadPoolExecutor(upstream, "upstream", _stand_back)
+        self.upstream = Carriers(upstream, "upstream", _stand_back)
         self.peers = ThreadPoolExecutor(peers, "peers")
         self._disk = ThreadPoolExecutor(disk, "disk")
 
