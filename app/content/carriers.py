@@ -3,7 +3,7 @@
 While transfers keep the processors busy, more of them at once are slower: their buffers push each other out of the processor's cache, and
 Python's lock goes from one to the next (`python -m bench.dataplane cold`). While they wait for whoever sends, more of them are faster. So a
 transfer gets a thread of its own at once as long as there are fewer than processors; beyond that when it has waited for a moment in which
-the threads that there are were seldom at work. Where more of them are at work all the time, some end.
+fewer of them were at work than there are processors. Where more of them are at work all the time, some end.
 
 Owns: when a thread begins and ends, and which one is next: the one that was done last, as its memory is the nearest.
 """
@@ -18,15 +18,18 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 LOOK_SECONDS = 0.02
 """How long a transfer waits at most where the others wait for whoever sends, once they have been idle; less would tell nothing."""
 
-SELDOM, OFTEN = 0.4, 0.45
-"""Of its time that a thread is on a processor, or waits for one. Two that pass on what is there all the time, with the event loop beside them
-on two processors: 0.6 to 0.8; eight: 0.46, as they wait for Python's lock. One whose sender is 5 ms away: 0.3."""
+BUSY_SHARE = 0.4
+"""Of a thread's time. On a processor or waiting for one are, of two that pass on what is there all the time with the event loop beside them on
+two processors, each 0.6 to 0.8 of it; of eight, 0.46, as they wait for Python's lock; one whose sender is 5 ms away, 0.3."""
+
+STUCK_SECONDS = 0.25
+"""When none has begun for so long, one more thread does, however busy the others are: a transfer may be of a whole file, and others are not to
+wait for its end."""
 
 IDLE_SECONDS = 10.0
 
@@ -34,16 +37,16 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def scheduled_seconds(thread: int) -> float:
-    """How long a thread of this process was on a processor or waited for one (proc(5), /proc/pid/task/tid/schedstat).
-
-    Always 0 where the system does not say: there nobody knows that more threads are too many.
-    """
+def scheduled_seconds(thread: int) -> float | None:
+    """How long a thread of this process was on a processor or waited for one (proc(5), /proc/pid/task/tid/schedstat); None: not known."""
     try:
-        with Path(f"/proc/self/task/{thread}/schedstat").open() as file:
-            ran, waited, _ = file.read().split()
+        file = os.open(f"/proc/self/task/{thread}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            ran, waited, _ = os.read(file, 100).split()
+        finally:
+            os.close(file)
     except (OSError, ValueError):
-        return 0.0
+        return None
     return (int(ran) + int(waited)) / 1e9
 
 
@@ -80,7 +83,7 @@ class Carriers(Executor):
         name: of the threads.
         begin: called by each thread first.
         processors: how many threads are never too many; None: as many as this process may use.
-        at_work: seconds that a thread, by its number, was on a processor or waited for one.
+        at_work: as `scheduled_seconds`. Where nothing is known, threads count as waiting, and there are as many as jobs.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class Carriers(Executor):
         begin: Callable[[], None] = lambda: None,
         *,
         processors: int | None = None,
-        at_work: Callable[[int], float] = scheduled_seconds,
+        at_work: Callable[[int], float | None] = scheduled_seconds,
     ) -> None:
         self._threads_max = threads_max
         self._name = name
@@ -102,7 +105,10 @@ class Carriers(Executor):
         self._limit = self._processors
         self._idle: list[_Thread] = []
         self._threads: dict[_Thread, threading.Thread] = {}
-        self._is_looking = self._is_closed = False
+        self._looking_in: asyncio.AbstractEventLoop | None = None
+        self._crowded = 0
+        self._moved_at = 0.0
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<Carriers {self._name}: {len(self._threads)} threads, {len(self._waiting)} jobs wait>"
@@ -114,19 +120,19 @@ class Carriers(Executor):
         self, function: Callable[Parameters, Result], /, *args: Parameters.args, **named: Parameters.kwargs
     ) -> Future[Result]:
         """As `Executor.submit`, on the event loop. Raises RuntimeError once it was shut down."""
-        future: Future[Result] = Future()
+        loop, future = asyncio.get_running_loop(), Future[Result]()
         job = _Job(future, partial(function, *args, **named))
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("nothing is carried any more")
             if self._idle:
                 self._idle.pop().inbox.put(job)
-            elif len(self._threads) < self._limit:
-                self._start(job)
-            else:
+            elif self._waiting or len(self._threads) >= self._limit or not self._start(job):
+                if not self._waiting:
+                    self._moved_at = time.monotonic()
                 self._waiting.append(job)
-            if self._waiting or self._limit > self._processors:
-                self._look_later()
+        if (self._waiting or self._limit > self._processors) and self._looking_in is not loop:
+            self._look_later(loop, self._all_at_work())
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -135,6 +141,8 @@ class Carriers(Executor):
             self._is_closed = True
             idle, self._idle = self._idle, []
             waiting = list(self._waiting) if cancel_futures else []
+            if cancel_futures:
+                self._waiting.clear()
             threads = list(self._threads.values())
         for one in idle:
             one.inbox.put(None)
@@ -144,10 +152,10 @@ class Carriers(Executor):
             for thread in threads:
                 thread.join()
 
-    # On the loop, with the lock
+    # On the loop
 
-    def _start(self, job: _Job) -> None:
-        """A thread for a job. Raises RuntimeError where the system gives none, and there is no other that might do it."""
+    def _start(self, job: _Job) -> bool:
+        """A thread for a job, with the lock; False where the system gives none. RuntimeError where there is no other that might do it."""
         one = _Thread()
         one.inbox.put(job)  # An argument would be kept as long as the thread lives.
         thread = threading.Thread(target=self._run, args=(one,), name=f"{self._name} {len(self._threads)}")
@@ -156,35 +164,52 @@ class Carriers(Executor):
         except RuntimeError:
             if not self._threads:
                 raise
-            self._limit = len(self._threads)
-            self._waiting.appendleft(job)
-        else:
-            self._threads[one] = thread
+            return False
+        self._threads[one] = thread
+        return True
 
-    def _look_later(self) -> None:
-        if not self._is_looking:
-            self._is_looking = True
-            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look, self._all_at_work(), time.monotonic())
+    def _look_later(self, loop: asyncio.AbstractEventLoop, now: dict[_Thread, float]) -> None:
+        loop.call_later(LOOK_SECONDS, self._look, loop, now, time.monotonic())
+        self._looking_in = loop
 
     def _all_at_work(self) -> dict[_Thread, float]:
-        """Seconds, of each thread that has begun."""
-        return {one: self._at_work(one.number) for one in self._threads if one.number is not None}
-
-    def _look(self, before: dict[_Thread, float], at: float) -> None:
-        """Twice as many threads where those that there are wait for whoever sends; half as many where they keep processors from each other."""
+        """Seconds, of each thread of which they are known."""
         with self._lock:
-            self._is_looking = False
-            count, seconds = len(self._threads), time.monotonic() - at
-            shares = [(now - before[one]) / seconds for one, now in self._all_at_work().items() if one in before]
-            share = sum(shares) / max(1, len(shares))
-            if self._waiting and share < SELDOM:
-                self._limit = min(2 * count, self._threads_max)
-                while self._waiting and len(self._threads) < self._limit:
-                    self._start(self._waiting.popleft())
-            elif share > OFTEN:
-                self._limit = max(count // 2, self._processors)
-            if self._waiting:
-                self._look_later()
+            numbers = [(one, one.number) for one in self._threads if one.number is not None]
+        known = ((one, self._at_work(number)) for one, number in numbers)
+        return {one: seconds for one, seconds in known if seconds is not None}
+
+    def _look(self, loop: asyncio.AbstractEventLoop, before: dict[_Thread, float], at: float) -> None:
+        """See how many threads are of use, and begin those for which something waits."""
+        self._looking_in = None
+        now, seconds = self._all_at_work(), time.monotonic() - at
+        # One that has begun meanwhile counts as busy: it had no time to show.
+        busy = sum(one not in before or now[one] - before[one] >= BUSY_SHARE * seconds for one in now)
+        with self._lock:
+            while self._waiting and self._waiting[0].future.cancelled():
+                self._waiting.popleft()
+            self._resize(busy)
+            while not self._is_closed and self._waiting and len(self._threads) < self._limit:
+                job = self._waiting.popleft()
+                if not self._start(job):
+                    self._waiting.appendleft(job)
+                    break
+                self._moved_at = time.monotonic()
+            goes_on = bool(self._waiting) and not self._is_closed
+        if goes_on:
+            self._look_later(loop, now)
+
+    def _resize(self, busy: int) -> None:
+        """As many threads as processors should be busy; those that wait for whoever sends come on top of these."""
+        count, wanted = len(self._threads), self._processors - busy
+        self._crowded = self._crowded + 1 if wanted < 0 else 0
+        if self._waiting and wanted > 0:
+            self._limit = count + (wanted if busy else max(count, wanted))
+        elif self._waiting and time.monotonic() - self._moved_at > STUCK_SECONDS:
+            self._limit = count + 1
+        elif self._crowded > 1:  # Once may be chance.
+            self._limit = count + wanted
+        self._limit = min(max(self._limit, self._processors), self._threads_max)
 
     # A thread
 
@@ -204,6 +229,7 @@ class Carriers(Executor):
                 del self._threads[one]
                 return None
             if self._waiting:
+                self._moved_at = time.monotonic()
                 return self._waiting.popleft()
             self._idle.append(one)
         try:

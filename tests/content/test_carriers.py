@@ -25,12 +25,19 @@ class Pool:
         self.share = 1.0
         self.running = self.most = 0
         self.go = threading.Semaphore(0)
+        self.stalled: set[int] = set()
+        self.goes_on = threading.Event()
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self.carriers = Carriers(threads_max, "test", processors=2, at_work=self._at_work)
 
-    def _at_work(self, _thread: int) -> float:
-        return (time.monotonic() - self._began) * self.share
+    def _at_work(self, thread: int) -> float:
+        return 0.0 if thread in self.stalled else (time.monotonic() - self._began) * self.share
+
+    def stalls(self) -> None:
+        """A job whose sender says nothing."""
+        self.stalled.add(threading.get_native_id())
+        self.goes_on.wait(SECONDS_MAX)
 
     def job(self, number: int) -> int:
         """Is on its way until it may go."""
@@ -53,6 +60,7 @@ def pool(threads_max: int = 8) -> Iterator[Pool]:
         yield one
     finally:
         one.go.release(1000)
+        one.goes_on.set()
         one.carriers.shutdown()
 
 
@@ -113,6 +121,43 @@ async def test_of_more_than_there_are_processors_some_end_when_all_are_at_work()
                 await asyncio.sleep(carriers.LOOK_SECONDS)
         await asyncio.sleep(3 * carriers.LOOK_SECONDS)
         assert it.running == len(it.carriers) == 2
+
+
+@pytest.mark.parametrize("stalled", [1, 2, 3])
+async def test_beside_those_that_hear_nothing_as_many_are_at_work_as_there_are_processors(stalled: int) -> None:
+    with pool() as it:
+        for _ in range(stalled):
+            it.carriers.submit(it.stalls)
+        await until(lambda: len(it.stalled) == stalled)
+        jobs, sizes = it.submit(40), []
+        await until(lambda: it.running == 2)
+        for _ in range(20):
+            it.go.release()
+            await asyncio.sleep(0.5 * carriers.LOOK_SECONDS)
+            sizes.append(len(it.carriers))
+        assert not all(job.done() for job in jobs)
+        assert set(sizes) == {stalled + 2}
+
+
+async def test_nothing_waits_for_long_for_the_end_of_what_is_at_work_all_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(carriers, "STUCK_SECONDS", 0.1)
+    with pool() as it:
+        it.submit(2)
+        for _ in range(3):
+            assert await asyncio.wait_for(asyncio.wrap_future(it.carriers.submit(int, "7")), SECONDS_MAX) == 7
+        assert it.running == 2
+
+
+async def test_what_was_called_off_makes_it_no_larger() -> None:
+    with pool() as it:
+        it.share = 0.1
+        it.submit(2)
+        for _ in range(5):
+            assert it.carriers.submit(int, "1").cancel()
+        await asyncio.sleep(3 * carriers.LOOK_SECONDS)
+        assert len(it.carriers) == 2
 
 
 async def test_jobs_begin_in_their_order() -> None:
@@ -246,4 +291,4 @@ def test_a_thread_is_at_work_while_it_computes_and_not_while_it_waits() -> None:
     data = bytes(1 << 20)
     assert measured(partial(hashlib.sha256, data)) > 0.8
     assert measured(partial(time.sleep, 0.05)) < 0.3
-    assert scheduled_seconds(1 << 30) == 0.0
+    assert scheduled_seconds(1 << 30) is None
