@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,9 +23,10 @@ from typing import Any, ParamSpec, TypeVar
 LOOK_SECONDS = 0.02
 """How long a transfer waits at most where the others wait for whoever sends, once they have been idle; less would tell nothing."""
 
-BUSY_SHARE = 0.4
-"""Of a thread's time. On a processor or waiting for one are, of two that pass on what is there all the time with the event loop beside them on
-two processors, each 0.6 to 0.8 of it; of eight, 0.46, as they wait for Python's lock; one whose sender is 5 ms away, 0.3."""
+SILENT, SELDOM, OFTEN = 0.05, 0.4, 0.45
+"""Of a thread's time, that on a processor or waiting for one. Those that pass on what is there all the time have, with the event loop beside them
+on two processors, 0.6 to 0.8 where they are two, and 0.46 where they are eight, as they wait for Python's lock; those whose sender is 5 ms away
+0.3. One whose sender says nothing has none."""
 
 STUCK_SECONDS = 0.25
 """When none has begun for so long, one more thread does, however busy the others are: a transfer may be of a whole file, and others are not to
@@ -183,12 +184,12 @@ class Carriers(Executor):
         """See how many threads are of use, and begin those for which something waits."""
         self._looking_in = None
         now, seconds = self._all_at_work(), time.monotonic() - at
-        # One that has begun meanwhile counts as busy: it had no time to show.
-        busy = sum(one not in before or now[one] - before[one] >= BUSY_SHARE * seconds for one in now)
+        # One that has begun meanwhile had no time to show whether it is at work.
+        shares = [(now[one] - before[one]) / seconds if one in before else OFTEN for one in now]
         with self._lock:
             while self._waiting and self._waiting[0].future.cancelled():
                 self._waiting.popleft()
-            self._resize(busy)
+            self._resize([share for share in shares if share >= SILENT])
             while not self._is_closed and self._waiting and len(self._threads) < self._limit:
                 job = self._waiting.popleft()
                 if not self._start(job):
@@ -199,16 +200,18 @@ class Carriers(Executor):
         if goes_on:
             self._look_later(loop, now)
 
-    def _resize(self, busy: int) -> None:
-        """As many threads as processors should be busy; those that wait for whoever sends come on top of these."""
-        count, wanted = len(self._threads), self._processors - busy
-        self._crowded = self._crowded + 1 if wanted < 0 else 0
-        if self._waiting and wanted > 0:
-            self._limit = count + (wanted if busy else max(count, wanted))
+    def _resize(self, shares: Sequence[float]) -> None:
+        """As many threads as keep the processors busy; `shares` are those of threads that are not silent, which come on top of these."""
+        count, missing = len(self._threads), self._processors - len(shares)
+        share = sum(shares) / max(1, len(shares))
+        self._crowded = self._crowded + 1 if missing < 0 and share > OFTEN else 0
+        as_many = (len(shares) or count) if share < SELDOM else 0
+        if self._waiting and max(missing, as_many) > 0:
+            self._limit = count + max(missing, as_many)
         elif self._waiting and time.monotonic() - self._moved_at > STUCK_SECONDS:
             self._limit = count + 1
         elif self._crowded > 1:  # Once may be chance.
-            self._limit = count + wanted
+            self._limit = count + missing
         self._limit = min(max(self._limit, self._processors), self._threads_max)
 
     # A thread
