@@ -55,7 +55,6 @@ class SequentialRun:
         self.entry = entry
         self.error: PeerdError | None = None
         self.ended = False
-        self.idle = False
         self.next_chunk = 0
         self._offer = offer
         self._ahead = ahead
@@ -68,6 +67,7 @@ class SequentialRun:
         self._position = 0
         self._current: tuple[Fill, FillSink] | None = None
         self._wanted = 0
+        self._waits_before: int | None = None
         self._more_wanted = threading.Condition()
 
     def __repr__(self) -> str:
@@ -75,6 +75,12 @@ class SequentialRun:
         return f"<SequentialRun {self.entry.meta.key} before chunk {self.next_chunk} {state}>"
 
     # On the event loop
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits, and for somebody to want more. One that is wanted is not, though its thread has not woken yet."""
+        before = self._waits_before
+        return before is not None and before >= self._wanted + self._ahead
 
     def want(self, index: int) -> bool:
         """Somebody wants chunk `index`. Returns whether the pass will come to it."""
@@ -184,11 +190,11 @@ class SequentialRun:
 
     def _wait_until_wanted(self, index: int) -> None:
         with self._more_wanted:
-            self.idle = index >= self._wanted + self._ahead
+            self._waits_before = index
             in_time = self._more_wanted.wait_for(
                 lambda: self.ended or index < self._wanted + self._ahead, timeout=PATIENCE_SECONDS
             )
-            self.idle = False
+            self._waits_before = None
             self.ended |= not in_time
         if self.ended:
             raise Abandoned
