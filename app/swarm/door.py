@@ -101,7 +101,8 @@ class PeerDoor:
             await self._routes(scope, receive, send)
             return
         asked = dict(reversed(scope["headers"]))  # Of two of one name the first counts, as everywhere.
-        answer = await self._get_chunk(key, asked.get(b"range", b"").decode("latin-1"), _name_of(asked.get(_NODE)))
+        span, asker = (asked.get(name, b"").decode("latin-1") for name in (b"range", _NODE))
+        answer = await self._get_chunk(key, span, asker)
         await answer(scope, receive, send)
 
     def _entry(self, key: str) -> Entry | None:
@@ -124,7 +125,7 @@ class PeerDoor:
             known = self._store.remembered(name)
         return Response(status_code=404) if known is None else Response(known.to_json(), media_type="application/json")
 
-    async def _get_chunk(self, key: str, range_: str | None, asker: str) -> "Response | _ChunkAnswer":
+    async def _get_chunk(self, key: str, range_: str, asker: str) -> "Response | _ChunkAnswer":
         entry = self._entry(key)
         span = _one_range(range_)
         if entry is None or (span is not None and span.stop <= entry.meta.size and not _has(entry, span)):
@@ -270,10 +271,6 @@ class _ChunkAnswer:
 
     async def __call__(self, _scope: Any, _receive: Any, send: Any) -> None:
         await self.door.send(self, send)
-
-
-def _name_of(header: bytes | None) -> str:
-    return (header or b"").decode("latin-1")
 
 
 def _has(entry: Entry, span: ByteRange) -> bool:
