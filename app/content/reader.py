@@ -75,7 +75,7 @@ class Reading:
                 held_back = None
             self._look_ahead(index, min(index + ahead, stop_chunk))
             if await reader.cache.check(entry, index):
-                run_stop = self._run(index, stop_chunk if held_back is None else held_back)
+                run_stop = max(index + 1, reader.run(entry, index, stop_chunk if held_back is None else held_back))
                 stop = min(wanted.stop, entry.span(run_stop - 1).stop)
                 with entry.pinned(index, run_stop):
                     yield Slice(entry.file(), position, stop - position, entry.origin(index))
@@ -120,15 +120,6 @@ class Reading:
             if not self.entry.has(ahead):
                 self._reader.flights.join(self.content, self.entry, ahead)
 
-    def _run(self, index: int, stop_chunk: int) -> int:
-        """Where the run of chunks ends that may be sent as one: here, checked lately, and from the same source."""
-        entry, cache = self.entry, self._reader.cache
-        origin = entry.origin(index)
-        stop, stop_chunk = index + 1, min(stop_chunk, index + RUN_CHUNKS)
-        while stop < stop_chunk and entry.has(stop) and cache.is_fresh(entry, stop) and entry.origin(stop) is origin:
-            stop += 1
-        return stop
-
 
 class Reader:
     """Opens contents for reading."""
@@ -164,21 +155,32 @@ class Reader:
     def at_hand(self, content: Content | None, entry: Entry, wanted: ByteRange) -> "Held | None":
         """`wanted` as one slice, without waiting; None where something has to be fetched, checked, proved or opened first.
 
-        `content` is what else may be fetched of it for whoever reads on; None where that is nothing. Raises OSError.
+        `entry` is current (`is_current`). `content` is what else may be fetched of it for whoever reads on; None where that is
+        nothing. Raises OSError.
         """
-        chunks = wanted.chunks(entry.meta.chunk_size)
+        meta = entry.meta
+        chunks = wanted.chunks(meta.chunk_size)
         # As `Reading`: what waits for a proof is shown but for its end.
-        is_proved = entry.verified or entry.meta.digest is None or wanted.stop < entry.meta.size
-        if not is_proved or not self.is_current(entry) or not 0 < len(chunks) <= RUN_CHUNKS:
+        is_proved = meta.verified or meta.digest is None or wanted.stop < meta.size
+        if not is_proved or self.run(entry, chunks.start, chunks.stop) != chunks.stop:
             return None
-        now, origin = self.cache.clock(), entry.origin(chunks.start)
-        for index in chunks:
-            if not (entry.has(index) and self.cache.is_fresh(entry, index, now) and entry.origin(index) is origin):
-                return None
-        part = Slice(entry.file(), wanted.start, len(wanted), origin)
+        part = Slice(entry.file(), wanted.start, len(wanted), entry.origin(chunks.start))
         if content is not None and not entry.whole:
             self.prefetcher.read(content, entry, chunks.start, whole=_wants_the_rest(wanted, entry.meta))
         return Held(self, entry, chunks, part)
+
+    def run(self, entry: Entry, first: int, stop: int) -> int:
+        """Where the run of chunks from `first` up to `stop` ends that may be sent as one: here, checked lately, from one source."""
+        cache, index, stop = self.cache, first, min(stop, first + RUN_CHUNKS)
+        now, origin = cache.clock(), entry.origin(first)
+        while (
+            index < stop
+            and entry.has(index)
+            and cache.is_fresh(entry, index, now)
+            and (index == first or entry.origin(index) is origin)
+        ):
+            index += 1
+        return index
 
     def was_read(self, entry: Entry, first: int, stop: int) -> None:
         """Chunks from `first` up to `stop` were sent to a client."""

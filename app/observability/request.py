@@ -48,7 +48,9 @@ class RequestStory:
             await self._app(scope, receive, send)
             return
         given: str | None = scope.get(CORRELATION_ID)
-        correlation_id = correlation_id_of(scope["headers"]) if given is None else given.encode()
+        correlation_id = (
+            given.encode() if given is not None else given_correlation_id(scope["headers"]) or new_correlation_id()
+        )
         scope[CORRELATION_ID] = correlation_id.decode()
         began = time.perf_counter() if self._began is None else self._began
         status = 0
@@ -72,14 +74,23 @@ class RequestStory:
             tell(scope["method"], scope["raw_path"], status, outcome, time.perf_counter() - began, correlation_id)
 
 
-def correlation_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The id that a request came with, or a new one."""
-    given = next((value for name, value in headers if name == CORRELATION_HEADER), b"")
-    return given if _CORRELATION_ID.fullmatch(given) else b"%032x" % random.getrandbits(128)
+def given_correlation_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The id that a request came with, if it did with one that is given back."""
+    for name, value in headers:
+        if name == CORRELATION_HEADER:
+            return value if _CORRELATION_ID.fullmatch(value) else None
+    return None
+
+
+def new_correlation_id() -> bytes:
+    """One for a request that came with none."""
+    return b"%032x" % random.getrandbits(128)
 
 
 def tell(method: str, raw_path: bytes, status: int, outcome: str, seconds: float, correlation_id: bytes) -> None:
     """Write a request's line."""
+    if not log.isEnabledFor(logging.INFO):
+        return
     level = logging.DEBUG if raw_path.startswith(_OFTEN) else logging.INFO
     if log.isEnabledFor(level):
         log.log(

@@ -19,7 +19,6 @@ RATE_SECONDS = 5.0
 _MARKS = 10
 _MARK_SECONDS = RATE_SECONDS / _MARKS
 _NOTHING = dict.fromkeys(SourceKind, 0)
-_NO_MARKS: deque[tuple[float, int]] = deque(maxlen=_MARKS + 1)
 
 
 @dataclass(slots=True)
@@ -38,12 +37,14 @@ class Transfer:
     ended_at: float | None = None
     by_source: dict[SourceKind, int] = field(default_factory=_NOTHING.copy)
     # When, and how much had been done then: one mark each _MARK_SECONDS in which anything was sent.
-    _marks: deque[tuple[float, int]] = field(default_factory=_NO_MARKS.copy)
+    _marks: list[tuple[float, int]] = field(default_factory=list)
 
     def advance(self, kind: SourceKind, count: int, now: float) -> None:
         """So many bytes went out, at `now`."""
         if not self._marks or now - self._marks[-1][0] >= _MARK_SECONDS:
             self._marks.append((now, self.done))
+            if len(self._marks) > _MARKS + 1:
+                del self._marks[0]
         self.done += count
         self.by_source[kind] += count
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.content.descriptor import Descriptor
 from app.content.library import Found
 from app.content.reader import Held, Reader
-from app.routes.plans import Planned, Plans
+from app.routes.plans import Asked, Planned, Plans
 from app.routes.short_answer import ShortAnswer, Telling
 
 
@@ -17,9 +17,13 @@ class AtHand:
         self._reader = reader
         self._telling = telling
 
-    def answer(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> "_Answer | None":
+    def read(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Asked | None:
         """See `app.server.at_once.Answerer`."""
-        planned = self._plans.find(target, headers)
+        return Asked.read(target, headers)
+
+    def answer(self, asked: Asked) -> "_Answer | None":
+        """See `app.server.at_once.Answerer`."""
+        planned = self._plans.find(asked)
         if planned is None:
             return None
         plan = planned.plan
@@ -28,7 +32,7 @@ class AtHand:
             held = self._reader.at_hand(content, plan.entry, planned.wanted)
         except OSError:  # The whole way tells of it.
             return None
-        return None if held is None else _Answer(self._telling, planned, target, headers, held)
+        return None if held is None else _Answer(self._telling, planned, held)
 
 
 class _Answer(ShortAnswer):
@@ -36,15 +40,8 @@ class _Answer(ShortAnswer):
 
     __slots__ = ("_held", "file", "headers", "offset")
 
-    def __init__(
-        self,
-        telling: Telling,
-        planned: Planned,
-        target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        held: Held,
-    ) -> None:
-        super().__init__(telling, planned, target, headers)
+    def __init__(self, telling: Telling, planned: Planned, held: Held) -> None:
+        super().__init__(telling, planned)
         self._held = held
         self.file: Descriptor = held.part.file
         self.offset = held.part.offset

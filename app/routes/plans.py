@@ -9,7 +9,7 @@ older than that second.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from app.content.entry import Entry
 from app.content.library import Found
 from app.content.manifests import FoundManifest
 from app.content.reader import Reader
+from app.observability.request import given_correlation_id
 
 PLAN_SECONDS = 1.0
 PLANS_MAX = 1024
@@ -81,10 +82,52 @@ class Plan:
         return "files" if self.kind == "file" else "mirror"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Asked:
+    """What a GET says, as far as a plan may cover it.
+
+    Attributes:
+        target: a path and a query, as they were sent.
+        by: who asks: the headers that the answer depends on.
+        range: the value of the one Range that there is.
+        correlation_id: with which it came, where it did with one that is given back.
+    """
+
+    target: bytes
+    by: frozenset[tuple[bytes, bytes]]
+    range: bytes | None
+    correlation_id: bytes | None
+
+    @classmethod
+    def read(cls, target: bytes, headers: Headers) -> "Asked | None":
+        """What these headers say; None where it is more than that."""
+        ranges: bytes | None = None
+        by: list[tuple[bytes, bytes]] = []
+        for pair in headers:
+            name = pair[0]
+            if name in _SAYS_MORE:
+                return None
+            if name == b"range":
+                if ranges is not None:
+                    return None
+                ranges = pair[1]
+            elif name in _ASKER:
+                by.append(pair)
+        asker = frozenset(by)
+        if len(asker) < len(by):  # One that says the same twice is for the whole way to refuse.
+            return None
+        return cls(target, asker, ranges, given_correlation_id(headers))
+
+    def with_range(self, value: bytes) -> "Asked":
+        """The same for another range."""
+        return Asked(self.target, self.by, value, self.correlation_id)
+
+
+@dataclass(slots=True)
 class Planned:
     """A request that its plan covers: the bytes that are meant, and whether they are a range."""
 
+    asked: Asked
     plan: Plan
     wanted: ByteRange
     is_range: bool
@@ -130,37 +173,21 @@ class Plans:
         if self._plans.get(target) is plan:
             del self._plans[target]
 
-    def find(self, target: bytes, headers: Headers) -> Planned | None:
-        """What is meant by a GET of `target`; None where it has to go the whole way."""
-        plan = self._plans.get(target)
-        if plan is None or not self._reader.is_current(plan.entry):
-            return None
-        ranges: list[bytes] = []
-        by: list[tuple[bytes, bytes]] = []
-        for pair in headers:
-            name = pair[0]
-            if name in _SAYS_MORE:
-                return None
-            if name == b"range":
-                ranges.append(pair[1])
-            elif name in _ASKER:
-                by.append(pair)
-        if len(by) > len(plan.by) or plan.by != frozenset(by):
+    def find(self, asked: Asked) -> Planned | None:
+        """What is meant by a GET; None where it has to go the whole way."""
+        plan = self._plans.get(asked.target)
+        if plan is None or plan.by != asked.by or not self._reader.is_current(plan.entry):
             return None
         size = plan.entry.meta.size
-        if plan.kind == "manifest" or not ranges:
-            return Planned(plan, ByteRange(0, size), is_range=False) if size else None
-        span = _one_range(ranges, size)
-        return None if span is None else Planned(plan, span, is_range=True)
-
-
-def _one_range(ranges: Sequence[bytes], size: int) -> ByteRange | None:
-    """The one that is meant, if it is of the plain kind that can be satisfied."""
-    found = _RANGE.fullmatch(ranges[0])
-    if found is None or len(ranges) > 1:
-        return None
-    first, last = int(found[1]), int(found[2] or size)
-    return None if first >= size or last < first else ByteRange(first, min(last + 1, size))
+        if plan.kind == "manifest" or asked.range is None:
+            return Planned(asked, plan, ByteRange(0, size), is_range=False) if size else None
+        found = _RANGE.fullmatch(asked.range)
+        if found is None:
+            return None
+        first, last = int(found[1]), int(found[2] or size)
+        if first >= size or last < first:
+            return None
+        return Planned(asked, plan, ByteRange(first, min(last + 1, size)), is_range=True)
 
 
 def target_of(scope: Mapping[str, Any]) -> bytes:

@@ -1,12 +1,11 @@
 """Answers to requests that a plan covers: their heads, and what is told and counted of them, as of every other answer."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.content.source import SourceKind
 from app.observability.metrics import Metrics
-from app.observability.request import CORRELATION_HEADER, NODE_HEADER, correlation_id_of, tell
+from app.observability.request import CORRELATION_HEADER, NODE_HEADER, new_correlation_id, tell
 from app.observability.transfers import Transfers
 from app.routes.http_range import content_range
 from app.routes.plans import Planned
@@ -23,6 +22,11 @@ class Telling:
     transfers: Transfers
     metrics: Metrics
     node: str
+    node_bytes: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Encode what every head has."""
+        object.__setattr__(self, "node_bytes", self.node.encode("latin-1"))
 
 
 class ShortAnswer:
@@ -35,7 +39,6 @@ class ShortAnswer:
 
     __slots__ = (
         "_planned",
-        "_target",
         "_telling",
         "_transfer",
         "began",
@@ -45,15 +48,12 @@ class ShortAnswer:
         "status",
     )
 
-    def __init__(
-        self, telling: Telling, planned: Planned, target: bytes, headers: Sequence[tuple[bytes, bytes]]
-    ) -> None:
+    def __init__(self, telling: Telling, planned: Planned) -> None:
         plan = planned.plan
         self.began = time.perf_counter()
         self._telling = telling
         self._planned = planned
-        self._target = target
-        self.correlation_id = correlation_id_of(headers)
+        self.correlation_id = planned.asked.correlation_id or new_correlation_id()
         self.count = len(planned.wanted)
         self.status = 206 if planned.is_range else 200
         self.has_begun = False
@@ -68,18 +68,19 @@ class ShortAnswer:
     def lines(self, kind: SourceKind) -> bytes:
         """The head's lines, each with its CR LF, of an answer whose first byte comes from `kind`; it is sent now. From any thread."""
         self.has_begun = True
-        plan = self._planned.plan
+        planned = self._planned
+        plan, wanted = planned.plan, planned.wanted
         lines = b"%bcontent-length: %d\r\ncache-status: %b\r\n%b: %b\r\n%b: %b\r\n" % (
             plan.lines,
             self.count,
             _CACHE_STATUS[kind],
             NODE_HEADER,
-            self._telling.node.encode("latin-1"),
+            self._telling.node_bytes,
             CORRELATION_HEADER,
             self.correlation_id,
         )
-        if self._planned.is_range:
-            lines += b"content-range: %b\r\n" % content_range(self._planned.wanted, plan.entry.meta.size).encode()
+        if planned.is_range:
+            lines += b"content-range: %b\r\n" % content_range(wanted, plan.entry.meta.size).encode()
         return lines
 
     def went_out(self, kind: SourceKind, count: int) -> None:
@@ -93,15 +94,16 @@ class ShortAnswer:
     def is_over(self, *, whole: bool) -> None:
         """The last byte went out, or no more will."""
         self._telling.transfers.end(self._transfer, whole=whole)
+        seconds = time.perf_counter() - self.began
         if whole:
-            self.was_counted_as(self.status)
+            self._telling.metrics.was_answered(self._planned.plan.handler, self.status, seconds)
         status, outcome = self.status if self.has_begun else 0, "served" if whole else "broken off"
-        tell("GET", self._target, status, outcome, time.perf_counter() - self.began, self.correlation_id)
+        tell("GET", self._planned.asked.target, status, outcome, seconds, self.correlation_id)
 
     def gives_way(self) -> None:
         """To another answer, which is told of where it is given."""
         self._telling.transfers.end(self._transfer, whole=False)
 
-    def was_counted_as(self, status: int) -> None:
-        """An answer with this status was given."""
+    def was_refused(self, status: int) -> None:
+        """The other answer, given in place of this one, has this status."""
         self._telling.metrics.was_answered(self._planned.plan.handler, status, time.perf_counter() - self.began)

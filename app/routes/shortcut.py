@@ -11,7 +11,7 @@ from app.content.library import Found
 from app.content.reader import Reader
 from app.errors import PeerdError
 from app.observability.request import CORRELATION_ID, App, RequestStory
-from app.routes.plans import Planned, Plans, target_of
+from app.routes.plans import Asked, Planned, Plans, target_of
 from app.routes.sending import first_slice
 from app.routes.short_answer import ShortAnswer, Telling
 from app.server.sendfile import HEAD, Sender, outlet_of, send_slice
@@ -48,20 +48,20 @@ class Shortcut:
         if planned is None or not isinstance(found, Found):  # A manifest is answered at once, or by its route.
             await self._whole_way(scope, receive, send)
             return
-        answer = ShortAnswer(self._telling, planned, target_of(scope), scope["headers"])
+        answer = ShortAnswer(self._telling, planned)
         try:
             await self._send(planned, found, answer, outlet_of(scope), send)
         except PeerdError as error:
-            self._plans.forget(target_of(scope), planned.plan)  # The next request asks again, from the beginning.
+            self._plans.forget(planned.asked.target, planned.plan)  # The next request asks again, from the beginning.
             answer.gives_way()
             scope[CORRELATION_ID] = answer.correlation_id.decode()
             refusal = self._answer_error(Request({**scope, "app": self._app}), error)
-            answer.was_counted_as(refusal.status_code)
+            answer.was_refused(refusal.status_code)
             await RequestStory(refusal, node=self._telling.node, began=answer.began)(scope, receive, send)
         except (
             OSError
         ):  # A disk that can not be read, or no more open files, before anything was sent: the whole way tells of it.
-            self._plans.forget(target_of(scope), planned.plan)
+            self._plans.forget(planned.asked.target, planned.plan)
             answer.gives_way()
             await self._whole_way(scope, receive, send)
         except BaseException:
@@ -73,7 +73,8 @@ class Shortcut:
     def _planned(self, scope: Scope) -> Planned | None:
         if scope["type"] != "http" or scope["method"] != "GET":
             return None
-        return self._plans.find(target_of(scope), scope["headers"])
+        asked = Asked.read(target_of(scope), scope["headers"])
+        return None if asked is None else self._plans.find(asked)
 
     async def _send(
         self, planned: Planned, found: Found, answer: ShortAnswer, outlet: Sender | None, send: Send

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from app.server.repeated import AskedT, Repeated
 from app.server.sendfile import PIECE_BYTES, STALLED_SECONDS, ClientLeft, SendfileProtocol, head
 
 log = logging.getLogger(__name__)
@@ -57,11 +58,14 @@ class Ready(Protocol):
         """The last byte went out, or no more will. Called once."""
 
 
-class Answerer(Protocol):
+class Answerer(Protocol[AskedT]):
     """Who knows answers."""
 
-    def answer(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Ready | None:
-        """The answer to a GET of `target`, as it was sent, with these headers, their names in lower case; None: ask the application."""
+    def read(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> AskedT | None:
+        """What is said by a GET of `target`, as it was sent, with these headers, their names in lower case; None: ask the application."""
+
+    def answer(self, asked: AskedT) -> Ready | None:
+        """The answer that is at hand; None: ask the application."""
 
 
 class _Sending:
@@ -80,12 +84,21 @@ class _Sending:
 
 
 class AtOnceProtocol(SendfileProtocol):
-    """One connection. Over TLS nothing is answered at once."""
+    """One connection. Over TLS nothing is answered at once.
 
-    def __init__(self, *args: Any, answerer: Answerer | None = None, **more: Any) -> None:
+    Attributes:
+        in_message: between a request's first byte and its last.
+        begun_here: how many requests began in what was received last.
+    """
+
+    def __init__(self, *args: Any, answerer: Answerer[Any] | None = None, **more: Any) -> None:
         super().__init__(*args, **more)
+        self.in_message = False
+        self.begun_here = 0
         self._answerer = answerer
         self._sending: _Sending | None = None
+        self._repeated: Repeated[Any] | None = None
+        self._answered: Any = None
         self._was_answered = False
         self._has_begun = False
         self._is_last = False
@@ -110,25 +123,47 @@ class AtOnceProtocol(SendfileProtocol):
         cycle = self.cycle
         return cycle is not None and (cycle.response_started or cycle is self.promised) and not cycle.response_complete
 
+    def data_received(self, data: bytes) -> None:
+        """Some of a request, or of several; between messages the parser need not see one that is known."""
+        repeated, self._repeated = self._repeated, None
+        if repeated is not None and self._is_free and (asked := repeated.says(data)) is not None:
+            self._idle_since = None
+            if self._answer(asked):
+                self._repeated = repeated
+                return
+        self._answered, self.begun_here = None, 0
+        is_whole = not self.in_message
+        super().data_received(data)
+        if self._answered is not None and is_whole and self.begun_here == 1 and not self.in_message:
+            self._repeated = Repeated.of(data, self._answered)
+
     def on_message_begin(self) -> None:
         """A request's first byte is here."""
         super().on_message_begin()
         self._has_begun, self._idle_since = True, None
+        self.in_message = True
+        self.begun_here += 1
 
     def on_headers_complete(self) -> None:
         """A request's head is here."""
-        answer = self._at_hand()
-        self._was_answered, self._has_begun = answer is not None, False
-        if answer is None:
+        self._has_begun = False
+        parser = self.parser
+        self._was_answered = (
+            self._is_free
+            and parser.get_method() == b"GET"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and self._answer()
+        )
+        if not self._was_answered:
             super().on_headers_complete()
             if self._is_last:
                 self.cycle.keep_alive = False
-        else:
-            self._sending = _Sending(answer, head(answer.status, self.server_state.default_headers, answer.headers))
-            self._go_on()
 
     def on_message_complete(self) -> None:
         """A request's last byte is here."""
+        self.in_message = False
         if not self._was_answered:
             super().on_message_complete()
 
@@ -157,25 +192,33 @@ class AtOnceProtocol(SendfileProtocol):
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
-    def _at_hand(self) -> Ready | None:
-        parser = self.parser
-        if (
-            self._answerer is None
-            or self.raw is None
-            or self.is_answering
-            or parser.get_method() != b"GET"
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-            or parser.should_upgrade()
-            or self.transport.is_closing()
-            or self.transport.get_write_buffer_size()
-        ):
-            return None
+    @property
+    def _is_free(self) -> bool:
+        """Whether what is at hand may be sent now."""
+        transport = self.transport
+        return (
+            self.raw is not None
+            and not self.is_answering
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    def _answer(self, repeated: Any = None) -> bool:
+        """Begin to send what is at hand for what was asked again, or for what was just read; False: ask the application."""
+        if self._answerer is None or self.raw is None:
+            return False
         try:
-            return self._answerer.answer(self.url, self.headers)
+            asked = self._answerer.read(self.url, self.headers) if repeated is None else repeated
+            answer = None if asked is None else self._answerer.answer(asked)
         except Exception:  # Raised from here it would be a 400 for the client.
             log.exception("what is at hand can not be answered at once")
-            return None
+            return False
+        if answer is None:
+            return False
+        self._answered = asked
+        self._sending = _Sending(answer, head(answer.status, self.server_state.default_headers, answer.headers))
+        self._send(self._sending, self.raw)
+        return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """A request that waits for the application: after what is being sent."""
@@ -200,13 +243,16 @@ class AtOnceProtocol(SendfileProtocol):
             return
         if self.transport.is_closing():
             self._end(whole=False)
-            return
+        else:
+            self._send(sending, self.raw)
+
+    def _send(self, sending: _Sending, raw: socket.socket) -> None:
         try:
             while sending.head:
-                sending.head = sending.head[self.raw.send(sending.head, socket.MSG_MORE) :]
+                sending.head = sending.head[raw.send(sending.head, socket.MSG_MORE) :]
             while sending.count:
                 piece = min(sending.count, PIECE_BYTES)
-                sent = os.sendfile(self.raw.fileno(), sending.answer.file.fileno(), sending.offset, piece)
+                sent = os.sendfile(raw.fileno(), sending.answer.file.fileno(), sending.offset, piece)
                 if not sent:
                     log.warning("an answer is broken off: the cache's file is shorter than what was to be sent")
                     self._end(whole=False)

@@ -21,8 +21,6 @@ class BoundedRequests(AtOnceProtocol):
 
     _head_bytes = 0
     _arriving = 0
-    _began_here = 0
-    _in_message = False
     _head_is_whole = False
     _too_large = False
     _deadline: asyncio.TimerHandle | None = None
@@ -39,16 +37,16 @@ class BoundedRequests(AtOnceProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Some of a request."""
-        self._arriving, self._began_here = len(data), 0
-        was_in_message = self._in_message
+        self._arriving = len(data)
+        was_in_message = self.in_message
         super().data_received(data)
-        if not self._in_message or self.transport.is_closing():
+        if not self.in_message or self.transport.is_closing():
             return
         if self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self._give_up)
         if not self._head_is_whole:
             # Of a piece that begins with the end of another request it is not known how much is this one's.
-            if self._began_here == 0 or (self._began_here == 1 and not was_in_message):
+            if self.begun_here == 0 or (self.begun_here == 1 and not was_in_message):
                 self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._too_large = True
@@ -57,9 +55,8 @@ class BoundedRequests(AtOnceProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte."""
         super().on_message_begin()
-        self._in_message, self._head_is_whole = True, False
+        self._head_is_whole = False
         self._head_bytes = 0
-        self._began_here += 1
 
     def on_headers_complete(self) -> None:
         """A request's head is here; raises where it is too large, which ends in `send_400_response`."""
@@ -73,7 +70,6 @@ class BoundedRequests(AtOnceProtocol):
 
     def on_message_complete(self) -> None:
         """A request's last byte."""
-        self._in_message = False
         self._keep_no_deadline()
         super().on_message_complete()
 

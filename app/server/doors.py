@@ -61,7 +61,7 @@ async def open_door(
     app: App,
     *,
     tls: Certificates | None = None,
-    answerer: Answerer | None = None,
+    answerer: Answerer[Any] | None = None,
     drain_seconds: float,
 ) -> AsyncIterator[Door]:
     """Serve `app` on `listener`, but what `answerer` has at hand; at the end, or at `Door.close`, stop accepting and let running answers end for `drain_seconds`."""

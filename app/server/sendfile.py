@@ -186,7 +186,10 @@ def outlet_of(scope: Mapping[str, Any]) -> "Sender | None":
 
 def head(status: int, ours: Iterable[tuple[bytes, bytes]], lines: bytes) -> bytes:
     """A response's head: what the server says of each (its `default_headers`), and the lines of this one."""
-    return b"".join((STATUS_LINE[status], *(b"%b: %b\r\n" % line for line in ours), lines, b"\r\n"))
+    data = STATUS_LINE[status]
+    for line in ours:
+        data += b"%b: %b\r\n" % line
+    return data + lines + b"\r\n"
 
 
 class _Head:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.content.descriptor import Descriptor, nameless
-from app.server import at_once, bounded, doors
+from app.server import at_once, bounded, doors, repeated
 from app.server.doors import Door, bind, open_door
 from app.server.sendfile import OUTLET
 from app.settings import Address
@@ -45,19 +45,39 @@ class Answer:
         self.ends.append(whole)
 
 
+@dataclass
+class Asked:
+    """A request for a target."""
+
+    target: bytes
+    range: bytes | None
+
+    def with_range(self, value: bytes) -> "Asked":
+        return Asked(self.target, value)
+
+
 class Answerer:
-    """Has `/<offset>-<count>` of one file at hand."""
+    """Has `/<offset>-<count>` of one file at hand, and of `/ranges` what a Range says."""
 
     def __init__(self) -> None:
         self.file = nameless(Path(tempfile.gettempdir()))
         os.pwrite(self.file.fileno(), DATA, 0)
         self.answers: list[Answer] = []
+        self.reads = 0
 
-    def answer(self, target: bytes, _headers: Sequence[tuple[bytes, bytes]]) -> Answer | None:
-        found = re.fullmatch(rb"/(\d+)-(\d+)", target)
+    def read(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Asked:
+        self.reads += 1
+        return Asked(target, dict(headers).get(b"range"))
+
+    def answer(self, asked: Asked) -> Answer | None:
+        if asked.target == b"/ranges":
+            found = re.fullmatch(rb"bytes=(\d+)-(\d+)", asked.range or b"bytes=0-0")
+        else:
+            found = re.fullmatch(rb"/(\d+)-(\d+)", asked.target)
         if found is None:
             return None
-        self.answers.append(Answer(self.file, int(found[1]), int(found[2])))
+        first, second = int(found[1]), int(found[2])
+        self.answers.append(Answer(self.file, first, second if asked.target != b"/ranges" else second + 1 - first))
         return self.answers[-1]
 
     @property
@@ -147,6 +167,80 @@ async def test_a_connection_serves_both_ways_by_turns(door: Door, answerer: Answ
             writer.write(get(target))
             assert await reply(reader) == (way, body)
     assert answerer.ends == [[True]] * 3
+
+
+async def test_a_request_that_comes_again_for_another_range_is_not_read_again(door: Door, answerer: Answerer) -> None:
+    async with connected(door) as (reader, writer):
+        for first, last in ((5, 14), (0, 0), (100, 8000000), (7, 7)):
+            writer.write(get("/ranges", f"Range: bytes={first}-{last}"))
+            assert await reply(reader) == ("at once", DATA[first : last + 1])
+    assert answerer.ends == [[True]] * 4
+    assert answerer.reads == 1
+
+
+async def test_but_it_is_where_something_else_came_between(door: Door, answerer: Answerer) -> None:
+    async with connected(door) as (reader, writer):
+        for target, way in (("/ranges", "at once"), ("/app", "the whole"), ("/ranges", "at once"), ("/3-3", "at once")):
+            writer.write(get(target, "Range: bytes=1-5"))
+            assert (await reply(reader))[0] == way
+    assert answerer.reads == 4
+
+
+async def test_or_where_it_comes_in_two_parts(door: Door, answerer: Answerer) -> None:
+    request = get("/ranges", "Range: bytes=1-5")
+    async with connected(door) as (reader, writer):
+        for cut in (len(request), 9, 4, len(request) - 1, len(request) - 9):
+            writer.write(request[:cut])
+            await asyncio.sleep(0.05)
+            writer.write(request[cut:])
+            assert await reply(reader) == ("at once", DATA[1:6])
+
+
+async def test_what_looks_like_it_in_a_body_is_a_body(door: Door, answerer: Answerer) -> None:
+    request = get("/ranges", "Range: bytes=1-5")
+    async with connected(door) as (reader, writer):
+        writer.write(request)
+        assert await reply(reader) == ("at once", DATA[1:6])
+        writer.write(f"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: {len(request)}\r\n\r\n".encode())
+        await asyncio.sleep(0.1)
+        writer.write(request)
+        assert (await reply(reader))[0] == "the whole"
+        writer.write(request)
+        assert await reply(reader) == ("at once", DATA[1:6])
+    assert len(answerer.answers) == 2
+
+
+async def test_what_comes_again_within_an_answer_waits_for_its_end(door: Door, answerer: Answerer) -> None:
+    async with connected(door) as (reader, writer):
+        for _ in range(3):
+            writer.write(get("/ranges", f"Range: bytes=0-{len(DATA) - 1}"))
+            await asyncio.sleep(0.2)  # More than all buffers hold: it is still being sent.
+        for _ in range(3):
+            assert (await reply(reader))[1][: len(DATA)] in (DATA, b"the application's, for /ranges")
+
+
+async def test_a_connection_is_not_idle_while_such_an_answer_is_sent(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "KEEP_ALIVE_SECONDS", 1)
+    async with (
+        open_door("door", bind("door", Address("127.0.0.1", 0)), app, answerer=answerer, drain_seconds=1) as door,
+        connected(door) as (reader, writer),
+    ):
+        writer.write(get("/ranges", "Range: bytes=1-5"))
+        assert await reply(reader) == ("at once", DATA[1:6])
+        await asyncio.sleep(0.5)
+        writer.write(get("/ranges", f"Range: bytes=0-{len(DATA) - 1}"))
+        await asyncio.sleep(1.5)
+        assert await reply(reader) == ("at once", DATA)
+
+
+async def test_no_long_request_is_kept(door: Door, answerer: Answerer) -> None:
+    async with connected(door) as (reader, writer):
+        for _ in range(2):
+            writer.write(get("/ranges", "Range: bytes=1-5", "X: " + "x" * repeated.BYTES_MAX))
+            assert await reply(reader) == ("at once", DATA[1:6])
+    assert answerer.reads == 2
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ class Talk:
 
     def ask_at_once(self, *headers: tuple[str, str], target: bytes = b"/blobs/x") -> Any:
         """The answer that is at hand, if any."""
-        return self.at_hand.answer(target, raw(headers))
+        asked = self.at_hand.read(target, raw(headers))
+        return None if asked is None else self.at_hand.answer(asked)
 
 
 def raw(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
