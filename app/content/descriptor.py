@@ -19,13 +19,30 @@ _FALLOC_FL_PUNCH_HOLE = 0x02
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Descriptor:
-    """A file descriptor of our own. Closed with the last reference to this object."""
+class _Closing:
+    """Closes a file when it goes."""
 
-    __slots__ = ("__weakref__", "_fd")
+    __slots__ = ("_fd",)
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+class Descriptor:
+    """A file descriptor of our own. Closed with the last reference to this object.
+
+    It has no `__del__` itself: that would run before weak references are cleared, and as close(2) lets other threads run, one of
+    them could get this object back by such a reference, with a number that is closed, or somebody else's by now.
+    """
+
+    __slots__ = ("__weakref__", "_closing", "_fd")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._closing = _Closing(fd)
 
     def fileno(self) -> int:
         """The number, valid as long as this object lives."""
@@ -51,9 +68,6 @@ class Descriptor:
         if code in (errno.EOPNOTSUPP, errno.ENOSYS):
             return False
         raise OSError(code, os.strerror(code))
-
-    def __del__(self) -> None:
-        os.close(self._fd)
 
 
 def nameless(folder: Path) -> Descriptor:
