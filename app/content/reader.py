@@ -162,7 +162,7 @@ class Reader:
         chunks = wanted.chunks(meta.chunk_size)
         # As `Reading`: what waits for a proof is shown but for its end.
         is_proved = meta.verified or meta.digest is None or wanted.stop < meta.size
-        if not is_proved or self.run(entry, chunks.start, chunks.stop) != chunks.stop:
+        if not is_proved or len(chunks) > RUN_CHUNKS or self.run(entry, chunks.start, chunks.stop) != chunks.stop:
             return None
         part = Slice(entry.file(), wanted.start, len(wanted), entry.origin(chunks.start))
         if content is not None and not entry.whole:

@@ -89,8 +89,6 @@ def new_correlation_id() -> bytes:
 
 def tell(method: str, raw_path: bytes, status: int, outcome: str, seconds: float, correlation_id: bytes) -> None:
     """Write a request's line."""
-    if not log.isEnabledFor(logging.INFO):
-        return
     level = logging.DEBUG if raw_path.startswith(_OFTEN) else logging.INFO
     if log.isEnabledFor(level):
         log.log(

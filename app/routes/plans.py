@@ -9,7 +9,7 @@ older than that second.
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,7 +47,7 @@ _ASKER = frozenset((b"authorization", b"oci-namespace"))
 # RFC 9110, section 5.5: what no value of a field may hold.
 _NOT_IN_A_FIELD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-Headers = Iterable[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 """Of a request, their names in lower case."""
 
 
@@ -84,7 +84,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Asked:
-    """What a GET says, as far as a plan may cover it.
+    """What a GET says, as far as a plan may cover it; an `app.server.repeated.Asked`.
 
     Attributes:
         target: a path and a query, as they were sent.
@@ -101,22 +101,22 @@ class Asked:
     @classmethod
     def read(cls, target: bytes, headers: Headers) -> "Asked | None":
         """What these headers say; None where it is more than that."""
-        ranges: bytes | None = None
+        range_: bytes | None = None
         by: list[tuple[bytes, bytes]] = []
         for pair in headers:
             name = pair[0]
             if name in _SAYS_MORE:
                 return None
             if name == b"range":
-                if ranges is not None:
+                if range_ is not None:
                     return None
-                ranges = pair[1]
+                range_ = pair[1]
             elif name in _ASKER:
                 by.append(pair)
         asker = frozenset(by)
         if len(asker) < len(by):  # One that says the same twice is for the whole way to refuse.
             return None
-        return cls(target, asker, ranges, given_correlation_id(headers))
+        return cls(target, asker, range_, given_correlation_id(headers))
 
     def with_range(self, value: bytes) -> "Asked":
         """The same for another range."""

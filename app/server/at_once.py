@@ -4,8 +4,8 @@ Owns: such an answer on its way, from its head to its last byte, and its place a
 one is for an `Answerer` to say; every other request takes uvicorn's way. A request that comes while such an answer is on its way takes
 it too, and waits there for the answer's end.
 
-Beside what `sendfile` touches of uvicorn: `on_message_begin`, `on_headers_complete`, `on_message_complete`, `send_400_response` and
-`shutdown` of its protocol, its `cycle`, `pipeline`, `server_state` and keep-alive seconds.
+Beside what `sendfile` touches of uvicorn: `data_received`, `on_message_begin`, `on_headers_complete`, `on_message_complete`,
+`send_400_response` and `shutdown` of its protocol, its `parser`, `url`, `headers`, `cycle`, `pipeline`, `server_state` and keep-alive seconds.
 tests/server/test_at_once.py holds it to that.
 """
 
@@ -62,7 +62,10 @@ class Answerer(Protocol[AskedT]):
     """Who knows answers."""
 
     def read(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> AskedT | None:
-        """What is said by a GET of `target`, as it was sent, with these headers, their names in lower case; None: ask the application."""
+        """What is said by a GET of `target`, as it was sent, with these headers, their names in lower case.
+
+        None: ask the application; so it is where there is a body, or more than one Range.
+        """
 
     def answer(self, asked: AskedT) -> Ready | None:
         """The answer that is at hand; None: ask the application."""
@@ -124,7 +127,10 @@ class AtOnceProtocol(SendfileProtocol):
         return cycle is not None and (cycle.response_started or cycle is self.promised) and not cycle.response_complete
 
     def data_received(self, data: bytes) -> None:
-        """Some of a request, or of several; between messages the parser need not see one that is known."""
+        """Some of a request, or of several."""
+        # The parser need not see a request that is known, as it is between two: only what was one request, and nothing else, is
+        # remembered, and only until something else comes. Nor has uvicorn's idle timer to be stopped: no answer of the application's
+        # was given meanwhile, which would have started it.
         repeated, self._repeated = self._repeated, None
         if repeated is not None and self._is_free and (asked := repeated.says(data)) is not None:
             self._idle_since = None
@@ -132,9 +138,9 @@ class AtOnceProtocol(SendfileProtocol):
                 self._repeated = repeated
                 return
         self._answered, self.begun_here = None, 0
-        is_whole = not self.in_message
+        is_between = not self.in_message
         super().data_received(data)
-        if self._answered is not None and is_whole and self.begun_here == 1 and not self.in_message:
+        if self._answered is not None and is_between and self.begun_here == 1:  # It has no body, so it is whole.
             self._repeated = Repeated.of(data, self._answered)
 
     def on_message_begin(self) -> None:
@@ -203,14 +209,15 @@ class AtOnceProtocol(SendfileProtocol):
             and not transport.get_write_buffer_size()
         )
 
-    def _answer(self, repeated: Any = None) -> bool:
-        """Begin to send what is at hand for what was asked again, or for what was just read; False: ask the application."""
+    def _answer(self, asked: Any = None) -> bool:
+        """Begin to send what is at hand for `asked`, None: for what was just read. False: ask the application."""
         if self._answerer is None or self.raw is None:
             return False
         try:
-            asked = self._answerer.read(self.url, self.headers) if repeated is None else repeated
+            if asked is None:
+                asked = self._answerer.read(self.url, self.headers)
             answer = None if asked is None else self._answerer.answer(asked)
-        except Exception:  # Raised from here it would be a 400 for the client.
+        except Exception:  # Raised from here it would be a 400 for the client, or the connection's end.
             log.exception("what is at hand can not be answered at once")
             return False
         if answer is None:

@@ -1,7 +1,8 @@
 """A request that is the last one again but for its Range: it is compared with that one's bytes, and not read again.
 
 Who reads a file in ranges over one connection sends the same head again and again, and to call Python for each of its lines costs as much
-as to look for the answer. Nothing is guessed: what is the same to the byte reads the same.
+as to look for the answer. Nothing is guessed: what is the same to the byte reads the same, where the parser is between two requests; that
+it is, and that what is remembered was one request, `app/server/at_once.py` sees to.
 """
 
 import re

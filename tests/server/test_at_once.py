@@ -189,11 +189,31 @@ async def test_but_it_is_where_something_else_came_between(door: Door, answerer:
 async def test_or_where_it_comes_in_two_parts(door: Door, answerer: Answerer) -> None:
     request = get("/ranges", "Range: bytes=1-5")
     async with connected(door) as (reader, writer):
-        for cut in (len(request), 9, 4, len(request) - 1, len(request) - 9):
+        for cut in (9, 4, len(request) - 1, len(request) - 9):
             writer.write(request[:cut])
             await asyncio.sleep(0.05)
             writer.write(request[cut:])
             assert await reply(reader) == ("at once", DATA[1:6])
+    assert answerer.reads == 4
+
+
+async def test_or_where_two_come_together(door: Door, answerer: Answerer) -> None:
+    two = get("/ranges", "Range: bytes=1-5") + get("/ranges", "Range: bytes=10-19")
+    async with connected(door) as (reader, writer):
+        for _ in range(2):
+            writer.write(two)
+            assert await reply(reader) == ("at once", DATA[1:6])
+            assert await reply(reader) == ("at once", DATA[10:20])
+    assert answerer.reads == 4
+
+
+async def test_what_the_application_answers_is_not_remembered_as_what_came_before(door: Door) -> None:
+    async with connected(door) as (reader, writer):
+        writer.write(get("/ranges", "Range: bytes=1-5"))
+        assert await reply(reader) == ("at once", DATA[1:6])
+        for _ in range(2):
+            writer.write(get("/app", "Range: bytes=1-5"))
+            assert await reply(reader) == ("the whole", b"the application's, for /app")
 
 
 async def test_what_looks_like_it_in_a_body_is_a_body(door: Door, answerer: Answerer) -> None:
@@ -210,13 +230,49 @@ async def test_what_looks_like_it_in_a_body_is_a_body(door: Door, answerer: Answ
     assert len(answerer.answers) == 2
 
 
+async def test_what_came_behind_a_body_is_not_remembered_with_the_bodys_end(door: Door) -> None:
+    async with connected(door) as (reader, writer):
+        writer.write(b"POST /app HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        assert (await reply(reader))[0] == "the whole"
+        writer.write(b"cd" + get("/ranges", "Range: bytes=1-5"))
+        assert await reply(reader) == ("at once", DATA[1:6])
+        writer.write(b"cd" + get("/ranges", "Range: bytes=1-5"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+
+
 async def test_what_comes_again_within_an_answer_waits_for_its_end(door: Door, answerer: Answerer) -> None:
     async with connected(door) as (reader, writer):
         for _ in range(3):
             writer.write(get("/ranges", f"Range: bytes=0-{len(DATA) - 1}"))
             await asyncio.sleep(0.2)  # More than all buffers hold: it is still being sent.
-        for _ in range(3):
-            assert (await reply(reader))[1][: len(DATA)] in (DATA, b"the application's, for /ranges")
+        assert await reply(reader) == ("at once", DATA)
+        for _ in range(2):
+            assert await reply(reader) == ("the whole", b"the application's, for /ranges")
+
+
+async def test_one_that_is_known_is_the_last_answer_where_the_door_closes_meanwhile(answerer: Answerer) -> None:
+    listener = bind("door", Address("127.0.0.1", 0))
+    async with (
+        open_door("door", listener, app, answerer=answerer, drain_seconds=SECONDS_MAX) as door,
+        connected(door) as (reader, writer),
+    ):
+        writer.write(get("/ranges", "Range: bytes=1-5"))
+        assert await reply(reader) == ("at once", DATA[1:6])
+        writer.write(get("/ranges", f"Range: bytes=0-{len(DATA) - 1}"))
+        await asyncio.sleep(0.2)
+        door.close()
+        await asyncio.sleep(0.2)
+        assert await reply(reader) == ("at once", DATA)
+        assert await reader.read() == b"", "and hangs up then"
+    assert answerer.reads == 1
+
+
+async def test_no_long_request_is_kept(door: Door, answerer: Answerer) -> None:
+    async with connected(door) as (reader, writer):
+        for _ in range(2):
+            writer.write(get("/ranges", "Range: bytes=1-5", "X: " + "x" * repeated.BYTES_MAX))
+            assert await reply(reader) == ("at once", DATA[1:6])
+    assert answerer.reads == 2
 
 
 async def test_a_connection_is_not_idle_while_such_an_answer_is_sent(
@@ -233,14 +289,6 @@ async def test_a_connection_is_not_idle_while_such_an_answer_is_sent(
         writer.write(get("/ranges", f"Range: bytes=0-{len(DATA) - 1}"))
         await asyncio.sleep(1.5)
         assert await reply(reader) == ("at once", DATA)
-
-
-async def test_no_long_request_is_kept(door: Door, answerer: Answerer) -> None:
-    async with connected(door) as (reader, writer):
-        for _ in range(2):
-            writer.write(get("/ranges", "Range: bytes=1-5", "X: " + "x" * repeated.BYTES_MAX))
-            assert await reply(reader) == ("at once", DATA[1:6])
-    assert answerer.reads == 2
 
 
 @pytest.mark.parametrize(

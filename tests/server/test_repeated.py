@@ -133,4 +133,4 @@ def test_what_is_known_is_what_a_parser_reads(first: bytes, range_: str, other: 
     for then in (first, same, other, first + other, first[:-1], first[1:]):
         known = repeated.says(then)
         assert known is None or known == read(then), then
-    assert repeated.says(first) is not None or len(asked.range or b"") > len("bytes=-") + 36
+    assert repeated.says(first) is not None
