@@ -5,7 +5,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 READ_BYTES = 256 << 10
@@ -48,6 +48,7 @@ class _Connection:
         self.socket.setblocking(False)
         self.head: bytearray | None = None
         self.left = 0
+        self.was_busy = False
         self.began = 0.0
 
     def ask(self, request: Request, port: int) -> None:
@@ -64,11 +65,14 @@ def load(
     connections: int,
     seconds: float = 1e9,
     tls: ssl.SSLContext | None = None,
+    may_be_busy: bool = False,
 ) -> Load:
     """Ask over so many connections, each for one thing after the other, until the time is over or there is no next request.
 
-    Raises RuntimeError on any answer but 200 and 206.
+    `may_be_busy`: a member that has no time says so (503), and is asked for something else; that counts for nothing but the time.
+    Raises RuntimeError on any other answer but 200 and 206.
     """
+    statuses = (b"200", b"206", b"503") if may_be_busy else (b"200", b"206")
     result, buffer = Load(), memoryview(bytearray(READ_BYTES))
     pool = {(connection := _Connection(port, tls)).socket.fileno(): connection for _ in range(connections)}
     began = time.monotonic()
@@ -88,14 +92,20 @@ def load(
             if not ready:
                 raise RuntimeError("the server stalled")
             for fd, _ in ready:
-                busy -= _read(pool[fd], buffer, result, go_on)
+                busy -= _read(pool[fd], buffer, result, go_on, statuses)
     result.seconds = time.monotonic() - began
     for connection in pool.values():
         connection.socket.close()
     return result
 
 
-def _read(connection: _Connection, buffer: memoryview, result: Load, go_on: Callable[[_Connection], bool]) -> bool:
+def _read(
+    connection: _Connection,
+    buffer: memoryview,
+    result: Load,
+    go_on: Callable[[_Connection], bool],
+    statuses: Sequence[bytes],
+) -> bool:
     """Take what is there; tells whether this connection has nothing more to do."""
     while True:
         try:
@@ -104,13 +114,13 @@ def _read(connection: _Connection, buffer: memoryview, result: Load, go_on: Call
             return False
         if not count:
             raise RuntimeError("the server hung up")
-        if _took(connection, buffer[:count], result) and not go_on(connection):
+        if _took(connection, buffer[:count], result, statuses) and not go_on(connection):
             return True
         if not connection.tls and count < READ_BYTES:
             return False
 
 
-def _took(connection: _Connection, piece: memoryview, result: Load) -> bool:
+def _took(connection: _Connection, piece: memoryview, result: Load, statuses: Sequence[bytes]) -> bool:
     """Whether with this piece the answer is whole."""
     count = len(piece)
     if connection.left < 0:
@@ -122,12 +132,13 @@ def _took(connection: _Connection, piece: memoryview, result: Load) -> bool:
         if at < 0:
             head += piece
             return False
-        if end[9:12] not in (b"200", b"206"):
+        if end[9:12] not in statuses:
             raise RuntimeError(f"the server answered {end[:500]!r}")
         length = _LENGTH.search(end, 0, at + 2)
         if length is None:
             raise RuntimeError(f"an answer without a length: {end[:at]!r}")
         connection.left = int(length[1])
+        connection.was_busy = end[9:12] == b"503"
         result.body_bytes += connection.left
         count = len(end) - at - 4
     connection.left -= count
@@ -135,6 +146,7 @@ def _took(connection: _Connection, piece: memoryview, result: Load) -> bool:
         raise RuntimeError("the server sent more than it said")
     if connection.left:
         return False
-    result.latencies.append(time.monotonic() - connection.began)
+    if not connection.was_busy:
+        result.latencies.append(time.monotonic() - connection.began)
     connection.left = -1
     return True
