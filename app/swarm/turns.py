@@ -52,10 +52,10 @@ class Turns:
         try:
             await waiting.called
         except asyncio.CancelledError:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-            else:
+            if not waiting.called.cancelled():  # Its turn had come.
                 self._end(came=False)
+            elif waiting in self._waiting:
+                self._waiting.remove(waiting)
             raise
 
     def _end(self, *, came: bool) -> None:
@@ -65,5 +65,7 @@ class Turns:
             if not chosen.want.awaited and not self._window.has_room(chosen.others()):
                 return
             self._waiting.remove(chosen)
+            if chosen.called.cancelled():  # It does not wait any more, and has not been told yet.
+                continue
             self._window.begin(self._clock())
             chosen.called.set_result(None)

@@ -42,10 +42,14 @@ class Fetches:
         await asyncio.sleep(0)
 
     async def is_given_up(self, *names: str) -> None:
+        await self.ends_of_those_given_up(*names)
+
+    async def ends_of_those_given_up(self, *names: str) -> list[type | None]:
         for name in names:
             self._tasks[name].cancel()
-        await asyncio.gather(*(self._tasks[name] for name in names), return_exceptions=True)
+        ends = await asyncio.gather(*(self._tasks[name] for name in names), return_exceptions=True)
         await asyncio.sleep(0)
+        return [type(end) for end in ends]
 
 
 @pytest.fixture
@@ -99,3 +103,13 @@ async def test_one_that_is_given_up_when_it_was_just_called_calls_the_next(fetch
     await fetches.is_given_up("c")
     await fetches.is_given_up("a")
     assert fetches.begun == ["a", "b", "d"]
+
+
+async def test_one_that_is_given_up_in_the_same_moment_is_passed_over(fetches: Fetches) -> None:
+    await fetches.begin("a", "b", "c", "d")
+    assert fetches.begun == ["a", "b"]
+    assert await fetches.ends_of_those_given_up("b", "c") == [asyncio.CancelledError] * 2
+    assert fetches.begun == ["a", "b", "d"]
+    await fetches.comes("a")
+    await fetches.comes("d")
+    assert fetches.turns.is_idle
