@@ -75,6 +75,7 @@ class Reading:
                 held_back = None
             self._look_ahead(index, min(index + ahead, stop_chunk))
             if await reader.cache.check(entry, index):
+                # At least the one that was just checked, though the time for which that is believed may end in between.
                 run_stop = max(index + 1, reader.run(entry, index, stop_chunk if held_back is None else held_back))
                 stop = min(wanted.stop, entry.span(run_stop - 1).stop)
                 with entry.pinned(index, run_stop):
