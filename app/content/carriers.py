@@ -82,7 +82,6 @@ class Carriers(Executor):
     Args:
         threads_max: so many at once, however seldom they are at work.
         name: of the threads.
-        begin: called by each thread first.
         processors: how many threads are never too many; None: as many as this process may use.
         at_work: as `scheduled_seconds`. Where nothing is known, threads count as waiting, and there are as many as jobs.
     """
@@ -91,14 +90,12 @@ class Carriers(Executor):
         self,
         threads_max: int,
         name: str,
-        begin: Callable[[], None] = lambda: None,
         *,
         processors: int | None = None,
         at_work: Callable[[int], float | None] = scheduled_seconds,
     ) -> None:
         self._threads_max = threads_max
         self._name = name
-        self._begin = begin
         self._processors = min(threads_max, processors or len(os.sched_getaffinity(0)))
         self._at_work = at_work
         self._lock = threading.Lock()
@@ -218,7 +215,6 @@ class Carriers(Executor):
 
     def _run(self, one: _Thread) -> None:
         one.number = threading.get_native_id()
-        self._begin()
         job = one.inbox.get()
         while job is not None:
             job.do()

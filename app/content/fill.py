@@ -27,8 +27,13 @@ from app.errors import PeerdError, SourceLied, SourceUnavailable
 
 log = logging.getLogger(__name__)
 
-NOTIFY_BYTES = 256 << 10
-"""How much comes in between two looks at it by the event loop; measured as the best piece for a growing file."""
+NOTIFY_BYTES = 512 << 10
+NOTIFY_SECONDS = 0.02
+"""What comes in is shown to its readers after so much of it, or so long after what was shown before, whichever is sooner.
+
+Each time costs a system call and a turn of Python's lock: less at a time is slower where bytes come as fast as they can be passed on
+(`python -m bench.dataplane cold`), and where they come slowly nobody is to wait for more of them.
+"""
 
 GRACE_SECONDS = 2.0
 RATE_MIN_BYTES_PER_S = 64 << 10
@@ -77,7 +82,8 @@ class Fill:
                 self.where = entry.file(), 0
             except OSError as error:
                 self.where, self.kept = (self._memory(error), self.span.start), False
-        self._hash = self.hash_released.copy()
+        # The same until something is hashed that is not released.
+        self._hash = self.hash_released
 
     def __repr__(self) -> str:
         state = "done" if self.done else f"failed: {self.error}" if self.error else "filling"
@@ -188,7 +194,7 @@ class Fill:
     def rewind(self) -> None:
         """Forget what was not released: its source turned out not to be believed, or did not finish."""
         self.position = self.released
-        self._hash = self.hash_released.copy()
+        self._hash = self.hash_released
 
     def finish(self) -> None:
         """Every byte is in and right."""
@@ -203,9 +209,10 @@ class Fill:
 
     # Threads
 
-    def take(self, data: bytes | memoryview, *, release: bool) -> None:
-        """Append to the file; called by one thread at a time."""
-        if self.position + len(data) > self.span.stop:
+    def take(self, data: bytes | memoryview, *, release: bool, is_due: bool) -> None:
+        """Append to the file; called by one thread at a time. `is_due`: what is released was so long ago."""
+        after = self.position + len(data)
+        if after > self.span.stop:
             raise SourceLied(f"sent more than the {len(self.span)} bytes of chunk {self.index}")
         try:
             self._write(data)
@@ -214,14 +221,17 @@ class Fill:
                 raise SourceUnavailable(f"no room for chunk {self.index}: {error}") from error
             self._move_to_memory(error)
             self._write(data)
+        shown = release and (is_due or after - self.released >= NOTIFY_BYTES or after == self.span.stop)
+        if self._hash is self.hash_released and not shown:
+            self._hash = self.hash_released.copy()
         self._hash.update(data)
-        self.position += len(data)
-        if release and (self.position - self.released >= NOTIFY_BYTES or self.position == self.span.stop):
+        self.position = after
+        if shown:
             self.release()
 
     def release(self) -> None:
         """Show what there is to the readers; from a thread."""
-        self.hash_released = self._hash.copy()
+        self.hash_released = self._hash
         self.released = self.position
         lead = self._lead  # Before `waiting`, which counts its reader, too.
         others = self.waiting
@@ -273,7 +283,7 @@ class FillSink:
         self.trusted = trusted
         self._fill = fill
         self._clock = clock
-        self._started = clock()
+        self._started = self._shown = clock()
         self._start = fill.position
         self._closed = False
 
@@ -288,11 +298,16 @@ class FillSink:
 
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes. Raises Abandoned, SourceLied, SourceUnavailable."""
+        now = self._clock()
         with self._fill.lock:
             if self._closed:
                 raise Abandoned
-            self._fill.take(data, release=self.trusted and not self.expected)
-        took = self._clock() - self._started
+            self._fill.take(
+                data, release=self.trusted and not self.expected, is_due=now - self._shown >= NOTIFY_SECONDS
+            )
+            if self._fill.released == self._fill.position:
+                self._shown = now
+        took = now - self._started
         if not self.trusted and took > GRACE_SECONDS and self._fill.position < self._fill.span.stop:
             rate = self.received / took
             if rate < RATE_MIN_BYTES_PER_S:

@@ -2,14 +2,9 @@
 
 Pools of their own, so that none waits for another: `upstream` and `peers` carry bytes in, `disk` hashes and deletes. A node that
 waits for another node, which in turn waits for upstream, must never keep a third one's question to upstream waiting.
-
-Those of `upstream`, which write and hash while clients are sent what came before, stand back for the event loop: it has a moment's work for
-each of many, and they would keep it waiting twice, for a processor, and then, as Python runs one thread at a time, for its turn.
 """
 
 import asyncio
-import contextlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar, TypeVarTuple, Unpack
@@ -19,15 +14,12 @@ from app.content.carriers import Carriers
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
-NICENESS = 10
-"""How far those of `upstream` stand back: nice(2), which on Linux is of the thread that calls it (setpriority(2), notes)."""
-
 
 class Threads:
     """Owns the pools; `async with` ends them. A function already running goes on to its end."""
 
     def __init__(self, *, upstream: int = 16, peers: int = 16, disk: int = 3) -> None:
-        self.upstream = Carriers(upstream, "upstream", _stand_back)
+        self.upstream = Carriers(upstream, "upstream")
         self.peers = ThreadPoolExecutor(peers, "peers")
         self._disk = ThreadPoolExecutor(disk, "disk")
 
@@ -44,8 +36,3 @@ class Threads:
     async def disk(self, function: Callable[[Unpack[Arguments]], Result], *args: *Arguments) -> Result:
         """Run something that reads, hashes or deletes."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
-
-
-def _stand_back() -> None:
-    with contextlib.suppress(OSError):  # A sandbox may forbid it; it is no more than a courtesy.
-        os.nice(NICENESS)

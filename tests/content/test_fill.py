@@ -1,6 +1,7 @@
 """What readers of a chunk see of it while a thread brings it."""
 
 import asyncio
+import hashlib
 import random
 import threading
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from app.content.descriptor import Slice
 from app.content.entry import Entry
-from app.content.fill import NOTIFY_BYTES, Fill, FillSink
+from app.content.fill import NOTIFY_BYTES, NOTIFY_SECONDS, Fill, FillSink
 from app.content.key import ContentKey
 from app.content.layout import Meta
 from app.content.source import SourceKind, Want
@@ -223,3 +224,40 @@ async def test_a_client_whose_source_fails_learns_of_it(fill: Fill) -> None:
     fill.fail(SourceUnavailable("gone"))
     assert await following == NOTIFY_BYTES
     assert client.got == DATA[:NOTIFY_BYTES]
+
+
+async def test_what_is_not_released_is_forgotten_with_its_part_of_the_sum(fill: Fill) -> None:
+    """Upstream's rest of less than a piece is released when its sink is closed; a member's is not."""
+    half, more = 3 * NOTIFY_BYTES, 3 * NOTIFY_BYTES + 1234
+    upstream = FillSink(fill, trusted=True, expected=[], clock=lambda: 0.0)
+    upstream.write(DATA[:half])
+    upstream.write(DATA[half:more])
+    assert fill.released == half
+    upstream.close()
+    assert fill.released == fill.position == more
+
+    member = opened(fill, SourceKind.PEER)
+    member.write(b"\0" * (SIZE - more))
+    assert fill.released == more
+    member.close()
+    assert fill.position == more
+
+    again = opened(fill)
+    again.write(DATA[more:])
+    assert fill.complete(again) == hashlib.sha256(DATA).digest()
+
+
+async def test_what_comes_slowly_is_shown_however_little_it_is(fill: Fill) -> None:
+    now = 0.0
+    sink = FillSink(fill, trusted=True, expected=[], clock=lambda: now)
+    sink.write(DATA[:1000])
+    assert fill.released == 0
+    now += NOTIFY_SECONDS
+    sink.write(DATA[1000:2000])
+    assert fill.released == 2000
+    sink.write(DATA[2000:3000])
+    assert fill.released == 2000
+    now += NOTIFY_SECONDS
+    sink.write(DATA[3000:4000])
+    assert fill.released == 4000
+    assert fill.slice(0, 4000).read() == DATA[:4000]
