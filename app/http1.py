@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Iterator, Mapping
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from typing import Any
 
 import httptools
 
@@ -41,14 +42,18 @@ class Headers(Mapping[str, str]):
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
 
-    def add(self, name: str, value: str) -> None:
+    def add(self, line_name: bytes, line_value: bytes) -> None:
         """One line more."""
-        name, value = name.lower(), value.strip(" \t")
+        name, value = line_name.decode("latin-1").lower(), line_value.decode("latin-1").strip(" \t")
         known = self._values.get(name)
         self._values[name] = value if known is None else f"{known}, {value}"
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dict's; `Mapping` would ask three times."""
+        return self._values.get(name.lower(), default)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._values
@@ -78,12 +83,12 @@ class Response(HTTPResponse):
                 break
         else:
             raise NotHttp(f"answers with more than {INTERIM_MAX} heads before the final one")
-        codings = head.headers.get("Transfer-Encoding", "chunked").lower().split(",")
-        if {coding.strip() for coding in codings} - {""} != {"chunked"}:
+        codings = head.headers.get("Transfer-Encoding")
+        if codings is not None and {coding.strip() for coding in codings.lower().split(",")} - {""} != {"chunked"}:
             raise NotHttp("answers in a transfer coding that was not asked for")
         self.status = self.code = head.status
         self.headers = self.msg = head.headers  # type: ignore[assignment]
-        self.chunked = "Transfer-Encoding" in self.headers
+        self.chunked = codings is not None
         self.chunk_left = None
         self.length = self._length()
         self.will_close = head.is_last or (self.length is None and not self.chunked)
@@ -118,6 +123,7 @@ class _Head:
 
     def __init__(self, lines: bytes) -> None:
         self.headers = Headers()
+        self.on_header = self.headers.add
         self.status = 0
         self.is_last = True
         self._parser = parser = httptools.HttpResponseParser(self)
@@ -131,9 +137,6 @@ class _Head:
             raise NotHttp("answers with something else than HTTP/1.1") from error
         finally:
             del self._parser  # Which refers to this.
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.add(name.decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -208,10 +211,10 @@ def ask(
         headers = {**headers, "Content-Length": str(len(body))}
     if _TARGET.fullmatch(target) is None:
         raise NotHttp("a request target has a character that it can not have")
-    for name, value in headers.items():
-        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise NotHttp(f"a header {name!r} has a character that it can not have")
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    # Of all together, which is as good: there is no character that only the first or the last of a name or value may be.
+    if "" in headers or not (_NAME.fullmatch("".join(headers)) and _VALUE.fullmatch("".join(headers.values()))):
+        raise NotHttp(f"a header {_wrong(headers)!r} has a character that it can not have")
     try:
         wire.sendall(f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + (body or b""))
     except BlockingIOError as error:
@@ -223,6 +226,13 @@ def ask(
         response.close()
         raise
     return response
+
+
+def _wrong(headers: Mapping[str, str]) -> str:
+    """The name of the first that can not be sent."""
+    return next(
+        (name for name, value in headers.items() if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value))), ""
+    )
 
 
 def is_quiet(wire: socket.socket) -> bool:

@@ -191,7 +191,7 @@ class ChunkCache:
         self.used_bytes += entry.held_bytes - before
         self._empty.pop(entry, None)
         if was_new and self.listener is not None:
-            keys = [advertised.stretch(entry.meta.key, entry.span(index).start)]
+            keys = [advertised.stretch(entry.meta.key, index * entry.meta.chunk_size)]
             if advertised.is_whole(entry):
                 keys.append(advertised.whole(entry.meta.key))
             self.listener.held(keys)

@@ -9,11 +9,10 @@ hashes or reads the whole begins anew when it has changed meanwhile.
 """
 
 import array
-import contextlib
 import logging
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.content.byte_range import ByteRange, chunk_range
@@ -46,6 +45,23 @@ class _Data(Descriptor):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.records: Descriptor | None = None
+
+
+class _Pinned:
+    """Not a generator: there is one for each chunk that is sent."""
+
+    __slots__ = ("_entry", "_first", "_stop")
+
+    def __init__(self, entry: "Entry", first: int, stop: int) -> None:
+        self._entry = entry
+        self._first = first
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        self._entry.pin(self._first, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        self._entry.unpin(self._first, self._stop)
 
 
 class Entry:
@@ -107,7 +123,7 @@ class Entry:
     @property
     def whole(self) -> bool:
         """Whether every chunk is here."""
-        return self.present == self.meta.chunks
+        return self.present == len(self.states)
 
     @property
     def is_known(self) -> bool:
@@ -264,14 +280,9 @@ class Entry:
             write_whole(self.folder / "meta.json", meta.to_json())
         self.meta = meta
 
-    @contextlib.contextmanager
-    def pinned(self, first: int, stop: int) -> Iterator[None]:
-        """Chunks from `first` up to `stop` are not evicted meanwhile."""
-        self.pin(first, stop)
-        try:
-            yield
-        finally:
-            self.unpin(first, stop)
+    def pinned(self, first: int, stop: int) -> "_Pinned":
+        """Chunks from `first` up to `stop` are not evicted in the `with` block that is begun with this."""
+        return _Pinned(self, first, stop)
 
     def pin(self, first: int, stop: int) -> None:
         """Chunks from `first` up to `stop` are not evicted until `unpin`."""

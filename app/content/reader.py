@@ -8,8 +8,8 @@ digest is held back until the whole has been proved.
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from typing import Self
 
 from app.content.byte_range import ByteRange
 from app.content.cache import ChunkCache
@@ -39,6 +39,13 @@ class Reading:
         self.content = content
         self.entry = entry
         self._reader = reader
+
+    def __enter__(self) -> Self:
+        self.entry.readers += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.was_left(self.entry)
 
     def progress(self) -> int:
         """Grows as long as anything of this content comes in, whoever asked for it."""
@@ -131,19 +138,18 @@ class Reader:
         self.proofs = proofs
         self.prefetcher = prefetcher
 
-    @contextmanager
-    def reading(self, content: Content, entry: Entry) -> Iterator[Reading]:
-        """A content, kept from being forgotten as long as it is read."""
-        entry.readers += 1
-        try:
-            yield Reading(self, content, entry)
-        finally:
-            entry.readers -= 1
-            entry.last_read = self.cache.clock()
-            # A chunk's bytes are shown before the chunk is kept: what is still coming in is no empty content.
-            if not entry.readers and not entry.present and entry.meta.size and not self.flights.pending(entry):
-                self.cache.forget(entry)
-            self.cache.make_room(0)  # What it read could not go before.
+    def reading(self, content: Content, entry: Entry) -> Reading:
+        """A content, kept from being forgotten in the `with` block that is begun with this."""
+        return Reading(self, content, entry)
+
+    def was_left(self, entry: Entry) -> None:
+        """One reader fewer."""
+        entry.readers -= 1
+        entry.last_read = self.cache.clock()
+        # A chunk's bytes are shown before the chunk is kept: what is still coming in is no empty content.
+        if not entry.readers and not entry.present and entry.meta.size and not self.flights.pending(entry):
+            self.cache.forget(entry)
+        self.cache.make_room(0)  # What it read could not go before.
 
     def is_settled(self, entry: Entry) -> bool:
         """Whether all of it is here for good, nothing of it waits for a proof, and it is what its key stands for."""

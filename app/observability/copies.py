@@ -118,18 +118,12 @@ class Copies:
         if content.location is None:
             return
         name, text = self._named(content.location), str(content.digest or content.key)
-        size = piece_size(content.size)
-        touched = span.chunks(size)
-        now = Received(
-            name,
-            _hashed(text),
-            content.size,
-            len(span),
-            (1 << len(touched)) - 1 << touched.start,
-            int(self._clock()),
-        )
+        touched = span.chunks(piece_size(content.size))
+        count, pieces = len(span), (1 << len(touched)) - 1 << touched.start
         before = self._known.pop((name, text), None)
-        self._known[name, text] = now if before is None else before + now
+        if before is not None:
+            count, pieces = before.count + count, before.pieces | pieces
+        self._known[name, text] = Received(name, _hashed(text), content.size, count, pieces, int(self._clock()))
         if len(self._known) > CONTENTS_MAX:
             self._known.popitem(last=False)
 

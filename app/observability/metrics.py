@@ -46,20 +46,22 @@ class Metrics:
             buckets=_DISCOVERY_SECONDS,
             registry=registry,
         )
-        self._peer_speed = Histogram(
+        peer_speed = Histogram(
             "peerd_peer_response_speed_mib_per_second",
             "Speed of answers from peers, from the question to the last byte.",
             ["self", "op"],
             buckets=_MIB_PER_SECOND,
             registry=registry,
         )
-        self._upstream_speed = Histogram(
+        upstream_speed = Histogram(
             "peerd_upstream_response_speed_mib_per_second",
             "Speed of answers from upstream, from the question to the last byte.",
             ["self", "op"],
             buckets=_MIB_PER_SECOND,
             registry=registry,
         )
+        self._speed_of = {SourceKind.PEER: peer_speed, SourceKind.UPSTREAM: upstream_speed}
+        self._speeds: dict[SourceKind, Histogram] = {}
         served = Counter(
             "peerd_served_bytes_total",
             "Bytes sent to this node's clients, by where they came from when they were first sent.",
@@ -161,11 +163,14 @@ class Metrics:
             child = self._short[handler, status] = self.request_duration.labels("GET", handler, str(status))
         child.observe(seconds)
 
-    def answered(self, kind: SourceKind, count: int, seconds: float, op: str = "pread") -> None:
-        """One answer of a peer or upstream: `count` bytes in `seconds`."""
-        histogram = {SourceKind.PEER: self._peer_speed, SourceKind.UPSTREAM: self._upstream_speed}.get(kind)
-        if histogram is not None and seconds > 0:
-            histogram.labels(self._node, op).observe(count / (1 << 20) / seconds)
+    def answered(self, kind: SourceKind, count: int, seconds: float) -> None:
+        """One answer of a peer or upstream: `count` bytes in `seconds`; of others nothing is told."""
+        if seconds <= 0 or kind not in self._speed_of:
+            return
+        child = self._speeds.get(kind)
+        if child is None:
+            child = self._speeds[kind] = self._speed_of[kind].labels(self._node, "pread")
+        child.observe(count / (1 << 20) / seconds)
 
     def was_corrupt(self, kind: SourceKind) -> None:
         """A chunk from such a source did not hash to what it must."""

@@ -46,7 +46,7 @@ class Advertiser:
 
     def held_by_any(self, keys: Iterable[int]) -> frozenset[int]:
         """Those of `keys` that somebody holds."""
-        return frozenset(key for key in keys if any(key in held for held in self._holders))
+        return frozenset().union(*[held.intersection(keys) for held in self._holders])
 
 
 class Holder:

@@ -77,8 +77,8 @@ class IdleConnections:
                 return
             self._idle.append(_Idle(origin, proxy, connection, self._clock()))
             same = [idle for idle in self._idle if (idle.origin, idle.proxy) == (origin, proxy)]
-            surplus = same[: -self._per_origin_max] or self._idle[: -self._total_max]
-            self._drop(surplus)
+            if surplus := same[: -self._per_origin_max] or self._idle[: -self._total_max]:
+                self._drop(surplus)
 
     def close(self) -> None:
         """Close all, and all that are put back from now on."""
@@ -87,7 +87,9 @@ class IdleConnections:
             self._drop(self._idle)
 
     def _drop_old(self) -> None:
-        self._drop([idle for idle in self._idle if self._clock() - idle.since > _IDLE_SECONDS_MAX])
+        since_min = self._clock() - _IDLE_SECONDS_MAX
+        if self._idle and self._idle[0].since < since_min:  # Those that were put here first come first.
+            self._drop([idle for idle in self._idle if idle.since < since_min])
 
     def _drop(self, idle: list[_Idle]) -> None:
         for one in idle:
